@@ -1,0 +1,24 @@
+"""pse: recipes and tools for personalised speech enhancement and speaker separation."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Heavy parts (torch) are imported on first use, so that `import pse` stays fast.
+_LAZY = {
+    "load_model": "pse.inference.package",
+    "enhance": "pse.inference.engine",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'pse' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

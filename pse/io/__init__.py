@@ -1,0 +1,1 @@
+"""Files in and out: audio, data directories, arks, JSON lines, archives; all written atomically."""

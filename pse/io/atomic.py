@@ -1,0 +1,130 @@
+"""Write whole or not at all: files, directories, and one writer at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from pse.errors import PseError, from_os_error
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def writing(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file beside `path`; when the block ends well, sync it and rename it into place.
+
+    Raises PseError when the disk is full or the place is not writable; what stood at `path`
+    before is then still there.
+    """
+    path = Path(path)
+    temporary = _beside(path)
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise from_os_error(error, path) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def writing_dir(path: str | Path) -> Iterator[Path]:
+    """Fill a directory beside `path`; when the block ends well, it takes the place of `path`.
+
+    A directory that stood there is moved away first and removed last, so that a crash between
+    the two renames leaves either the old or the new one to be found.
+    """
+    path = Path(path)
+    temporary, old = _beside(path), path.with_name(f".{path.name}.old-{os.getpid()}")
+    try:
+        for leftover in path.parent.glob(f".{path.name}.tmp-*") if path.parent.is_dir() else ():
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        for item in temporary.rglob("*"):
+            if item.is_file():
+                _sync(item)
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+        _sync(path.parent)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise from_os_error(error, path) from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Replace a text file by `text`, whole or not at all."""
+    with writing(path) as file:
+        file.write(text)
+
+
+def need_disk(path: str | Path, num_bytes: int, what: str) -> None:
+    """Refuse before writing when `what` does not fit below `path` with 2 % of the disk to spare."""
+    place = Path(path)
+    while not place.exists():
+        place = place.parent
+    usage = shutil.disk_usage(place)
+    if usage.free - num_bytes < 0.02 * usage.total:
+        raise PseError(
+            f"{what} needs {num_bytes / 1e9:.2f} GB, {usage.free / 1e9:.2f} GB are free (2 % stay free)",
+            path,
+            "free some space or choose another directory",
+        )
+
+
+@contextlib.contextmanager
+def sole_writer(directory: str | Path) -> Iterator[None]:
+    """Hold the right to write into `directory`; a second process is refused and told who holds it.
+
+    The lock is the kernel's, so it ends with its process, also after kill -9.
+    """
+    directory = Path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = open(directory / ".lock", "a+", encoding="utf-8")
+    except OSError as error:
+        raise from_os_error(error, directory) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise PseError(
+                f"is being written by {holder}", directory, "wait for it, end it, or choose another --tag"
+            ) from error
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+        file.flush()
+        yield
