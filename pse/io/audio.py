@@ -73,6 +73,17 @@ def read(
     is resampled to it. Returns (samples [T], rate in Hz). Raises PseError naming the file when it
     is missing, corrupt, shorter than its header says, or holds NaN or infinity.
     """
+    channels, rate = read_channels(path, start_samples, num_samples)
+    mono = channels[0] if len(channels) == 1 else channels.mean(axis=0)
+    if sample_rate is not None and sample_rate != rate:
+        mono, rate = resample(mono, rate, sample_rate), sample_rate
+    return np.ascontiguousarray(mono), rate
+
+
+def read_channels(
+    path: str | Path, start_samples: int = 0, num_samples: int | None = None
+) -> tuple[np.ndarray, int]:
+    """Read a file, or part of it, with all its channels: ([C, T] float32, rate in Hz); raises as `read` does."""
     info = probe(path)
     want = info.num_samples - start_samples if num_samples is None else num_samples
     try:
@@ -83,14 +94,10 @@ def read(
         raise PseError(f"cannot be decoded ({_reason(error)})", path, "copy or download it again") from error
     if len(samples) < want:
         raise PseError(f"is truncated: {len(samples)} of {want} samples", path, "copy or download it again")
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-    if not np.isfinite(mono).all():
-        bad = int((~np.isfinite(mono)).sum())
+    bad = int((~np.isfinite(samples)).sum())
+    if bad:
         raise PseError(f"holds {bad} samples that are NaN or infinite", path, "export it again")
-    rate = info.sample_rate
-    if sample_rate is not None and sample_rate != rate:
-        mono, rate = resample(mono, rate, sample_rate), sample_rate
-    return np.ascontiguousarray(mono), rate
+    return np.ascontiguousarray(samples.T), info.sample_rate
 
 
 def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
@@ -126,7 +133,7 @@ def faults(samples: np.ndarray) -> list[str]:
 
 
 def write(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
-    """Write mono samples [T] atomically: 16-bit WAV or FLAC by the name's ending.
+    """Write samples [T] or [C, T] atomically: 16-bit WAV or FLAC by the name's ending.
 
     Samples beyond full scale are never clipped: such a WAV is written as 32-bit float, and such a
     FLAC is refused.
@@ -135,8 +142,8 @@ def write(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
     kind = path.suffix.lower().lstrip(".").upper()
     if kind not in ("WAV", "FLAC"):
         raise PseError(f"cannot write {path.suffix or 'a file without ending'}", path, "use .wav or .flac")
-    loud = bool(len(samples)) and float(np.abs(samples).max()) > 32767 / 32768
+    loud = bool(samples.size) and float(np.abs(samples).max()) > 32767 / 32768
     if loud and kind == "FLAC":
         raise PseError("samples exceed full scale and FLAC would clip them", path, "write .wav")
     with writing(path, "wb") as file:
-        soundfile.write(file, samples, sample_rate, format=kind, subtype="FLOAT" if loud else "PCM_16")
+        soundfile.write(file, samples.T, sample_rate, format=kind, subtype="FLOAT" if loud else "PCM_16")

@@ -19,7 +19,8 @@ def _parse(text: str, where: str) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise PseError(f"is not valid JSON ({error})", where, "remove the file and run the stage that makes it") from error
+        fix = "remove the file and run the stage that makes it"
+        raise PseError(f"is not valid JSON ({error})", where, fix) from error
 
 
 def read_json(path: str | Path) -> Any:

@@ -1,0 +1,1 @@
+"""Audio caches, mixtures as seeded descriptions, and batches."""

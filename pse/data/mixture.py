@@ -1,0 +1,178 @@
+"""Mixtures as seeded descriptions: drawn from (seed, stream, number), rendered from audio caches."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pse.config import bind
+from pse.data.cache import AudioCache
+from pse.dsp.snr import SILENT_POWER, gain_for_snr, power
+from pse.errors import PseError
+from pse.io.jsonl import read_jsonl, write_jsonl
+
+# Rare sounds may lie in long silences; a corpus in which this many crops are silent is broken.
+MAX_DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A stretch of a recording: where it starts, and by how much it is turned up."""
+
+    utt: str
+    start_samples: int = 0
+    gain_db: float = 0.0
+
+
+@dataclass(frozen=True)
+class MixtureSpec:
+    """A mixture in words: enough to render it again, sample for sample, from the same caches."""
+
+    id: str
+    num_samples: int
+    seed: int
+    sources: tuple[Crop, ...]
+    noise: Crop | None = None
+    snr_db: float | None = None
+    premixture_noise: Crop | None = None
+    premixture_snr_db: float | None = None
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A rendered mixture, all [T] float32: mix = premixture + noise, premixture = speech + premixture_noise."""
+
+    speech: np.ndarray
+    premixture_noise: np.ndarray
+    premixture: np.ndarray
+    noise: np.ndarray
+    mix: np.ndarray
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The caches that mixtures are rendered from; a missing noise leaves that step out."""
+
+    speech: AudioCache
+    noise: AudioCache | None = None
+    premixture_noise: AudioCache | None = None
+
+
+def crop(cache: AudioCache, part: Crop, num_samples: int, loop: bool) -> np.ndarray:
+    """Read a crop as [num_samples]: a short recording is repeated (`loop`) or padded with zeros."""
+    gain = np.float32(10.0 ** (part.gain_db / 20.0))
+    samples = cache.read(part.utt, part.start_samples, num_samples) * gain
+    if len(samples) == num_samples:
+        return samples
+    if loop and len(samples):
+        return np.resize(samples, num_samples)
+    return np.pad(samples, (0, num_samples - len(samples)))
+
+
+def add_noise(signal: np.ndarray, noise: np.ndarray, snr_db: float) -> tuple[np.ndarray, np.ndarray]:
+    """(signal + b noise, b noise) with exactly the requested signal-to-noise ratio (2104.02017, section on data)."""
+    scaled = (noise * np.float32(gain_for_snr(signal, noise, snr_db))).astype(np.float32)
+    return signal + scaled, scaled
+
+
+def render(spec: MixtureSpec, sources: Sources) -> Mixture:
+    """Render a description. Raises PseError naming the mixture when one of its crops is silent."""
+    try:
+        speech = sum(crop(sources.speech, s, spec.num_samples, loop=False) for s in spec.sources)
+        silence = np.zeros(spec.num_samples, np.float32)
+        premixture, first = speech, silence
+        if spec.premixture_noise is not None:
+            part = crop(sources.premixture_noise, spec.premixture_noise, spec.num_samples, loop=True)
+            premixture, first = add_noise(speech, part, spec.premixture_snr_db)
+        mix, second = premixture, silence
+        if spec.noise is not None:
+            part = crop(sources.noise, spec.noise, spec.num_samples, loop=True)
+            mix, second = add_noise(premixture, part, spec.snr_db)
+    except (ValueError, KeyError) as error:
+        raise PseError(f"mixture {spec.id} cannot be rendered: {error}", fix="run the data stage again") from error
+    return Mixture(speech, first, premixture, second, mix)
+
+
+class MixtureSampler:
+    """Draws mixtures: number n of a stream is the same mixture on every machine and in every run.
+
+    speech_ids: utterances to draw from. premixture_snr_db, snr_db: ranges of uniform draws in dB;
+    None leaves that noise out. Crop positions come from the same generator.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        speech_ids: Sequence[str],
+        num_samples: int,
+        seed: int,
+        stream: str,
+        snr_db: tuple[float, float] | None = (-5.0, 5.0),
+        premixture_snr_db: tuple[float, float] | None = None,
+    ) -> None:
+        self.sources, self.speech_ids, self.num_samples = sources, list(speech_ids), num_samples
+        self.seed, self.stream = seed, stream
+        self.snr_db = snr_db if sources.noise is not None else None
+        self.premixture_snr_db = premixture_snr_db if sources.premixture_noise is not None else None
+        self._key = zlib.crc32(stream.encode())
+        if not self.speech_ids:
+            raise PseError("no utterances to draw mixtures from", stream)
+
+    def generator(self, number: int) -> np.random.Generator:
+        """The random generator of mixture `number`."""
+        return np.random.default_rng([self.seed, self._key, number])
+
+    def spec(self, number: int) -> MixtureSpec:
+        """Draw description `number`; silent crops are drawn again from the same generator."""
+        rng = self.generator(number)
+        noise = first = None
+        speech = _draw(rng, self.sources.speech, self.speech_ids, self.num_samples)
+        if self.premixture_snr_db is not None:
+            cache = self.sources.premixture_noise
+            first = _draw(rng, cache, cache.ids, self.num_samples)
+        if self.snr_db is not None:
+            cache = self.sources.noise
+            noise = _draw(rng, cache, cache.ids, self.num_samples)
+        return MixtureSpec(
+            id=f"{self.stream}-{number:06d}",
+            num_samples=self.num_samples,
+            seed=self.seed,
+            sources=(speech,),
+            noise=noise,
+            snr_db=None if noise is None else float(rng.uniform(*self.snr_db)),
+            premixture_noise=first,
+            premixture_snr_db=None if first is None else float(rng.uniform(*self.premixture_snr_db)),
+        )
+
+    def render(self, number: int) -> Mixture:
+        """Draw and render mixture `number`."""
+        return render(self.spec(number), self.sources)
+
+
+def _draw(rng: np.random.Generator, cache: AudioCache, ids: Sequence[str], num_samples: int) -> Crop:
+    for _ in range(MAX_DRAWS):
+        utt = ids[int(rng.integers(len(ids)))]
+        room = cache.num_samples[utt] - num_samples
+        part = Crop(utt, int(rng.integers(room + 1)) if room > 0 else 0)
+        if power(cache.read(utt, part.start_samples, num_samples)) >= SILENT_POWER * 100:
+            return part
+    raise PseError(f"{MAX_DRAWS} random crops in a row are silent, the last of {utt}", cache.directory)
+
+
+def write_specs(path: str | Path, specs: Iterable[MixtureSpec]) -> None:
+    """Write descriptions as JSON lines."""
+    write_jsonl(path, (asdict(s) for s in specs))
+
+
+def read_specs(path: str | Path) -> list[MixtureSpec]:
+    """Read descriptions. Raises PseError naming file and line of a malformed one."""
+    return [bind(MixtureSpec, value, f"{path}:{i}") for i, value in enumerate(_values(path), 1)]
+
+
+def _values(path: str | Path) -> Iterable[Any]:
+    return read_jsonl(path)

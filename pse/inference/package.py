@@ -1,0 +1,79 @@
+"""A model as a directory that can be handed on: config.json, model.safetensors, card.md, SHA256SUMS.
+
+Nothing in it is executed: the config names a model of the registry and its arguments, the weights
+are plain tensors, and every file is checked against its sum before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pse.errors import PseError
+from pse.io.atomic import writing_dir
+from pse.io.jsonl import read_json
+
+FORMAT = 1
+FILES = ("config.json", "model.safetensors", "card.md")
+
+
+def save_package(directory: Path, model: Any, model_config: Mapping[str, Any], card: str) -> None:
+    """Write a package directory, whole or not at all."""
+    from safetensors.torch import save_file
+
+    with writing_dir(directory) as new:
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, new / "model.safetensors")
+        config = {"format": FORMAT, "model": dict(model_config)}
+        (new / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        (new / "card.md").write_text(card, encoding="utf-8")
+        sums = [f"{_sha256(new / name)}  {name}" for name in FILES]
+        (new / "SHA256SUMS").write_text("\n".join(sums) + "\n", encoding="utf-8")
+
+
+def load_model(path: str | Path) -> Any:
+    """The model of a package directory, ready to use (evaluation mode, no gradients).
+
+    Raises PseError in one line when a file is missing, was changed or does not fit the config.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from pse.models.base import build
+
+    directory = Path(path)
+    _check_sums(directory)
+    config = read_json(directory / "config.json")
+    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+        raise PseError("names no model", directory / "config.json", "pack the model again")
+    if config.get("format") != FORMAT:
+        raise PseError(f"has format {config.get('format')!r}, this pse reads {FORMAT}", directory, "update pse")
+    model = build(config["model"], str(directory / "config.json"))
+    try:
+        weights = load_file(directory / "model.safetensors")
+        model.load_state_dict(weights)
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise PseError(f"the weights do not fit the config ({reason})", directory, "pack the model again") from error
+    return model.eval().requires_grad_(False)
+
+
+def _check_sums(directory: Path) -> None:
+    if not directory.is_dir():
+        raise PseError("no such model directory", directory, "stage pack makes one: exp/<tag>/package/<system>")
+    missing = [n for n in (*FILES, "SHA256SUMS") if not (directory / n).is_file()]
+    if missing:
+        raise PseError(f"is no complete model: {', '.join(missing)} missing", directory, "copy it again")
+    sums = {}
+    for line in (directory / "SHA256SUMS").read_text(encoding="utf-8", errors="replace").splitlines():
+        digest, _, name = line.partition("  ")
+        sums[name] = digest
+    for name in FILES:
+        if sums.get(name) != _sha256(directory / name):
+            raise PseError("does not match its sum in SHA256SUMS", directory / name, "copy the model again")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

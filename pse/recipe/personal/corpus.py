@@ -1,0 +1,56 @@
+"""Stage corpus: find the corpora, download and verify them, or synthesise the embedded one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pse.errors import PseError
+from pse.io.jsonl import write_json
+from pse.recipe.options import Context
+from pse.recipe.stage import Task
+
+
+def tasks(ctx: Context) -> list[Task]:
+    """One task: data/<corpus>/corpus.json names the directory of every corpus."""
+    target = ctx.data / "corpus.json"
+
+    def run(config: Any) -> None:
+        found = _mini(ctx, config) if config.corpus.name == "mini" else _given(ctx, config.corpus)
+        write_json(target, {k: str(Path(v).absolute()) for k, v in found.items()})
+        for name, place in found.items():
+            print(f"{name}: {place}", flush=True)
+
+    reads = ("corpus", "seed") if ctx.config.corpus.name == "mini" else ("corpus",)
+    return [Task("corpora", "corpus", reads, (), (target,), ctx.data, run)]
+
+
+def _mini(ctx: Context, config: Any) -> dict[str, Path]:
+    from pse.corpora import mini
+
+    amounts = config.corpus.mini
+    root = config.corpus.downloads_dir / "mini"
+    mini.make(
+        root,
+        seed=config.seed,
+        num_speakers=amounts.num_speakers,
+        seconds_per_speaker=amounts.speaker_s,
+        target_seconds=amounts.target_speaker_s,
+        num_jobs=ctx.nj,
+        progress=lambda line: print(line, flush=True),
+    )
+    return {"librispeech": root / "LibriSpeech", "fsd50k": root / "FSD50K", "musan": root / "musan"}
+
+
+def _given(ctx: Context, corpus: Any) -> dict[str, Path]:
+    from pse.corpora.download import find_or_download
+
+    found = {"librispeech": find_or_download("librispeech", corpus.librispeech_dir, corpus.downloads_dir)}
+    if corpus.noise_dir is not None:
+        if not corpus.noise_dir.is_dir():
+            raise PseError("no such directory", corpus.noise_dir, "give --noise_dir a directory of noise recordings")
+        found["noise"] = corpus.noise_dir
+    else:
+        found["fsd50k"] = find_or_download("fsd50k", corpus.fsd50k_dir, corpus.downloads_dir)
+        found["musan"] = find_or_download("musan", corpus.musan_dir, corpus.downloads_dir)
+    return found

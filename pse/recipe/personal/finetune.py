@@ -1,0 +1,58 @@
+"""Stage finetune: few-shot supervised training with D seconds of the speaker's clean speech."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pse.errors import PseError
+from pse.recipe.options import Context
+from pse.recipe.personal.layout import System, cache_files, finetuned, start_of
+from pse.recipe.stage import Task
+
+
+def tasks(ctx: Context) -> list[Task]:
+    """One short training for every start, speaker and number of seconds."""
+    known = ctx.config.pretrain.methods
+    for start in ctx.config.finetune.start:
+        if start not in known:
+            raise PseError(f"{start!r} is no pretraining method", "finetune.start", f"one of {', '.join(known)}")
+    return [_training(ctx, s) for s in finetuned(ctx)]
+
+
+def _training(ctx: Context, system: System) -> Task:
+    place, start = system.directory(ctx), start_of(ctx, system).directory(ctx)
+    caches = cache_files(ctx, "target_train", "target_val", "noise_train", "noise_valid")
+    inputs = (start / "best.json", *caches)
+
+    def run(config: Any) -> None:
+        train_system(ctx, config, system)
+
+    reads = ("seed", "sample_rate", "mixture", "pretrain.model", "finetune.objective", "finetune.training")
+    return Task(
+        system.name, "finetune", reads, inputs, (place / "best.json",), ctx.exp, run, made_by="pretrain",
+        own_process=True, place=place,
+    )
+
+
+def train_system(ctx: Context, config: Any, system: System) -> None:
+    """Fine-tune one system; what selects the model is also at most D seconds of clean speech."""
+    from pse.data.cache import AudioCache, first_seconds
+    from pse.data.mixture import Sources
+    from pse.recipe.personal.training import fit, make_objective, make_sampler
+
+    given = {}
+    for role, speech, noise in (("train", "target_train", "noise_train"), ("val", "target_val", "noise_valid")):
+        cache = AudioCache(ctx.dump / speech)
+        # The published rule: validation speech is cut to D seconds too, there is no more of it.
+        clip = first_seconds(cache, system.speaker, system.clean_s)
+        sources = Sources(clip, AudioCache(ctx.dump / noise))
+        longest = clip.num_samples[clip.ids[0]]
+        given[role] = make_sampler(config, sources, clip.ids, f"finetune-{role}", longest)
+        if role == "train" and longest < system.clean_s * cache.sample_rate:
+            print(f"{system.name}: all {longest / cache.sample_rate:.1f} s of clean speech are used", flush=True)
+    valid = ((given["val"].spec(i), given["val"].render(i)) for i in range(config.mixture.num_valid))
+    objective = make_objective(config.finetune.objective, "finetune.objective", given["train"], valid)
+    fit(
+        ctx, config, config.pretrain.model, objective, config.finetune.training, system.directory(ctx),
+        start_from=start_of(ctx, system).directory(ctx), about={"system": system.name, "clean_s": system.clean_s},
+    )

@@ -1,0 +1,73 @@
+"""Stage pack: every trained system as a directory that can be handed on and used by `pse enhance`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pse.recipe.options import Context
+from pse.recipe.personal.layout import System, conditions, finetuned, pretrained
+from pse.recipe.stage import Task
+
+
+def tasks(ctx: Context) -> list[Task]:
+    """One task packs all systems: exp/<tag>/package/<system>."""
+    systems = [*pretrained(ctx), *finetuned(ctx)]
+    weights = [s.directory(ctx) / "best.json" for s in systems]
+    scores = [ctx.exp / "scores_test" / c / "summary.json" for c in conditions(ctx)]
+    outputs = tuple(ctx.exp / "package" / s.name / "SHA256SUMS" for s in systems)
+
+    def run(config: Any) -> None:
+        for system in systems:
+            pack(ctx, config, system)
+        print(f"{len(systems)} models packed in {ctx.exp / 'package'}", flush=True)
+
+    reads = ("pretrain.model", "seed", "corpus.name")
+    return [Task("packages", "pack", reads, (*weights, *scores), outputs, ctx.exp, run, made_by="score")]
+
+
+def pack(ctx: Context, config: Any, system: System) -> None:
+    """Pack one system with its card."""
+    from pse.inference.package import save_package
+    from pse.models.base import build
+    from pse.training.checkpoint import load_best
+
+    model = build(config.pretrain.model, "pretrain.model")
+    load_best(system.directory(ctx), model)
+    save_package(ctx.exp / "package" / system.name, model, config.pretrain.model, card(ctx, config, system, model))
+
+
+def card(ctx: Context, config: Any, system: System, model: Any) -> str:
+    """The model card: what it is, how it was made, how it scores, what it cannot do."""
+    from pse.models.base import num_parameters
+    from pse.scoring.tables import read_scores, summarise
+
+    rows = read_scores(ctx.exp / "scores_test" / system.condition / "scores.tsv")
+    rows = [r for r in rows if system.speaker in (None, r.speaker)]
+    lines = [
+        f"- {name}: {c['mean']:.2f} ± {c['ci95'] or 0.0:.2f} (95 % confidence, n = {c['n']}, failed {c['n_failed']})"
+        for name, c in summarise(rows)["columns"].items()
+        if c["mean"] is not None
+    ]
+    who = f"speaker {system.speaker}" if system.speaker else "any speaker (generalist)"
+    few = f", then {system.clean_s:g} s of clean speech" if system.clean_s is not None else ""
+    return "\n".join(
+        [
+            f"# {system.name}",
+            "",
+            f"Speech enhancement for {who}: {config.pretrain.model['name']}, {num_parameters(model):,} parameters, "
+            f"{config.sample_rate} Hz.",
+            "",
+            f"Made by: method {system.method}{few}; corpus {config.corpus.name}; seed {config.seed}; "
+            f"`{ctx.repeat('corpus').replace('--stop_stage corpus', '--stop_stage pack')}`",
+            "",
+            "## Scores on its test mixtures (`_in` the mixture, `_out` enhanced, `_i` the improvement)",
+            "",
+            *lines,
+            "",
+            "## Limits",
+            "",
+            "Trained and tested on additive noise at -5 to 5 dB; not on reverberation, clipping, or several speakers. "
+            "The licence of the weights follows that of the recordings they were trained on.",
+            "",
+        ]
+    )

@@ -1,0 +1,122 @@
+"""Stage snr_predictor: train the frame-SNR regressor and measure it on unseen speakers and noises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pse.recipe.options import Context
+from pse.recipe.personal.layout import cache_files
+from pse.recipe.stage import Task
+
+HOP_SAMPLES = 256
+
+def directory(ctx: Context) -> Path:
+    """The experiment directory of the predictor."""
+    return ctx.exp / "snr_predictor"
+
+
+def tasks(ctx: Context) -> list[Task]:
+    """Train, then evaluate; nothing when the config has no predictor."""
+    if not ctx.config.snr_predictor.model:
+        return []
+    place = directory(ctx)
+    caches = cache_files(ctx, "train", "premix_train", "valid", "premix_valid")
+    inputs = (*caches, ctx.dump / "mixtures" / "snr_valid" / "specs.jsonl")
+
+    def train(config: Any) -> None:
+        train_predictor(ctx, config, place)
+
+    def evaluate(config: Any) -> None:
+        evaluate_predictor(ctx, config, place)
+
+    reads = ("seed", "sample_rate", "mixture.duration_s", "snr_predictor")
+    best = place / "best.json"
+    return [
+        Task("train", "snr_predictor", reads, inputs, (best,), ctx.exp, train, "features", place=place),
+        Task(
+            "evaluate", "snr_predictor", ("snr_predictor",), (best, *inputs[-1:]),
+            (place / "accuracy.json", place / "images" / "frame_snr.png"), ctx.exp, evaluate, "snr_predictor", wave=1,
+        ),
+    ]
+
+
+def train_predictor(ctx: Context, config: Any, place: Path) -> None:
+    """Train on the generalist's speakers with premixture noise; validate on unseen ones."""
+    from pse.data.fixed import FixedMixtures, open_sources
+    from pse.data.mixture import MixtureSampler
+    from pse.models.base import build
+    from pse.training.loop import train
+    from pse.training.objectives.snr_regression import Options, SnrRegression
+
+    settings = config.snr_predictor
+    sources = open_sources(ctx.dump, {"speech": "train", "premixture_noise": "premix_train"})
+    sampler = MixtureSampler(
+        sources, sources.speech.ids, round(config.mixture.duration_s * config.sample_rate), config.seed,
+        "snr_predictor", None, settings.snr_db,
+    )
+    import torch
+
+    torch.manual_seed(config.seed)
+    model = build(settings.model, "snr_predictor.model")
+    valid = FixedMixtures(ctx.dump, "snr_valid").render()
+    objective = SnrRegression(sampler, valid, Options(clamp_db=settings.clamp_db))
+    train(model, objective, settings.training, place, config.seed, ctx.ngpu, about={"model": settings.model})
+
+
+def load_predictor(ctx: Context, model_config: dict[str, Any]) -> Any:
+    """The trained predictor, frozen."""
+    from pse.models.base import build
+    from pse.training.checkpoint import load_best
+
+    model = build(model_config, "snr_predictor.model")
+    load_best(directory(ctx), model)
+    return model.eval().requires_grad_(False)
+
+
+def evaluate_predictor(ctx: Context, config: Any, place: Path) -> None:
+    """Mean absolute error, correlation and accuracy of the 0 dB gate, and the figure of one mixture."""
+    import numpy as np
+    import torch
+
+    from pse.data.fixed import FixedMixtures
+    from pse.dsp.snr import frame_snr_db
+    from pse.io.jsonl import write_json
+    from pse.losses.purification import snr_to_weight
+    from pse.scoring.plots import snr_track
+
+    model, clamp_db = load_predictor(ctx, config.snr_predictor.model), config.snr_predictor.clamp_db
+    truths, guesses, shown = [], [], None
+    mixtures = FixedMixtures(ctx.dump, "snr_valid")
+    with torch.inference_mode():
+        for _, mixture in mixtures.render():
+            speech, noise, mix = (
+                torch.from_numpy(x)[None] for x in (mixture.speech, mixture.premixture_noise, mixture.premixture)
+            )
+            truths.append(frame_snr_db(speech, noise, clamp_db=clamp_db)[0].numpy())
+            guesses.append(model(mix).frame_snr_db[0].numpy())
+            shown = shown or mixture
+    truth, guess = np.concatenate(truths), np.concatenate(guesses)
+    accuracy = {
+        "mae_db": float(np.abs(truth - guess).mean()),
+        "mae_of_the_mean_db": float(np.abs(truth - truth.mean()).mean()),
+        "correlation": float(np.corrcoef(truth, guess)[0, 1]),
+        "gate_accuracy": float(((truth > 0) == (guess > 0)).mean()),
+        "gate_majority": float(max((truth > 0).mean(), (truth <= 0).mean())),
+        "num_mixtures": len(truths),
+        "num_frames": len(truth),
+    }
+    write_json(place / "accuracy.json", accuracy)
+    weights = snr_to_weight(torch.from_numpy(guesses[0])).numpy()
+    snr_track(
+        shown.premixture, mixtures.sources.speech.sample_rate, guesses[0], weights, HOP_SAMPLES, truths[0],
+        "A mixture of an unseen speaker and an unseen noise", path=place / "images" / "frame_snr.png",
+    )
+    print(
+        f"frame SNR on {len(truths)} mixtures of unseen speakers and noises: mean absolute error "
+        f"{accuracy['mae_db']:.2f} dB (a constant: {accuracy['mae_of_the_mean_db']:.2f}), correlation "
+        f"{accuracy['correlation']:.3f}, 0 dB gate right in {100 * accuracy['gate_accuracy']:.1f} % "
+        f"(always the majority: {100 * accuracy['gate_majority']:.1f} %)",
+        flush=True,
+    )
+

@@ -1,0 +1,88 @@
+"""The rows of RESULTS.md: every condition with its size, cost and scores, and the papers' claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pse.recipe.environment import commit
+from pse.recipe.options import Context
+from pse.recipe.personal.layout import System, conditions
+from pse.scoring.results_md import Claim, Row, from_summary
+from pse.scoring.tables import ScoreRow, compare, read_scores, summarise
+
+INPUT = "noisy input"
+
+
+def scores_of(ctx: Context, condition: str) -> list[ScoreRow]:
+    """Per-utterance scores of a condition."""
+    return read_scores(ctx.exp / "scores_test" / condition / "scores.tsv")
+
+
+def rows(ctx: Context, config: Any) -> tuple[list[Row], list[str]]:
+    """One row a condition, and notes on every score that failed."""
+    from pse.models.base import build
+    from pse.models.info import describe
+
+    about = describe(build(config.pretrain.model, "pretrain.model"))
+    test_set = f"{config.corpus.name}, {len(_speakers(ctx))} target speakers"
+    fixed = {"test_set": test_set, "seeds": (config.seed,), "commit": commit()}
+    made, notes = [], []
+    for condition, systems in conditions(ctx).items():
+        system = next(iter(systems.values()))
+        row, said = from_summary(
+            summarise(scores_of(ctx, condition)),
+            tag=condition,
+            start=system.method,
+            clean_s=system.clean_s,
+            params=about["parameters"],
+            macs_per_s=about["macs_per_s"],
+            **fixed,
+        )
+        made.append(row)
+        notes += said
+    before = read_scores(ctx.exp / "scores_test" / "mixture.tsv")
+    row, said = from_summary(summarise(before), tag=INPUT, start="-", **fixed)
+    return [*made, row], [*notes, *said]
+
+
+def _speakers(ctx: Context) -> set[str]:
+    return {s for systems in conditions(ctx).values() for s in systems}
+
+
+def claims(ctx: Context, config: Any) -> list[Claim]:
+    """Each claim of the config with the paired difference measured here, and a verdict from its interval."""
+    return [_judge(ctx, c) for c in config.report.claims]
+
+
+def _judge(ctx: Context, claim: Any) -> Claim:
+    missing = [c for c in (claim.higher, claim.lower) if c not in conditions(ctx)]
+    if missing:
+        return Claim(claim.claim, claim.source, f"{missing[0]} was not run", "not tested")
+    found = compare(scores_of(ctx, claim.lower), scores_of(ctx, claim.higher), "si_sdr_i")
+    if found is None or found.half_width is None:
+        return Claim(claim.claim, claim.source, "too few scores", "not tested")
+    evidence = (
+        f"{claim.higher} minus {claim.lower}: {found.mean:+.2f} ± {found.half_width:.2f} dB SI-SDRi "
+        f"(paired, n = {found.n}, p = {found.p_value:.2g})"
+    )
+    verdict = "undecided" if abs(found.mean) <= found.half_width else ("holds" if found.mean > 0 else "does not hold")
+    return Claim(claim.claim, claim.source, evidence, verdict)
+
+
+def command(ctx: Context) -> str:
+    """The command that made everything."""
+    import shlex
+
+    return "cd egs/librispeech_pse && " + shlex.join(["./run.sh", *ctx.options])
+
+
+def read_if_there(path: Path) -> bytes | None:
+    """Content of a file that an experiment may or may not have."""
+    return path.read_bytes() if path.is_file() else None
+
+
+def best_first(systems: dict[str, System], rows_of: list[Row]) -> list[str]:
+    """Conditions by mean SI-SDR improvement, best first."""
+    gains = {r.tag: r.values.get("si_sdr_i") for r in rows_of if r.tag in systems}
+    return sorted(gains, key=lambda c: -(gains[c].mean if gains[c] else -1e9))

@@ -1,0 +1,198 @@
+"""Run the tasks of a stage that are not up to date: one here, several side by side as processes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from pse.errors import PseError, StageMissingError, first_three
+from pse.io.atomic import sole_writer
+from pse.recipe.options import Context, add_arguments, context
+from pse.recipe.stage import Task
+
+TaskMaker = Callable[[Context], list[Task]]
+
+
+def main(stage: str, make_tasks: TaskMaker, argv: Sequence[str], program: Sequence[str]) -> int:
+    """The body of every stage command: parse the options, then report or run.
+
+    `program` is the argument list that started this command; jobs side by side start it again.
+    """
+    parser = argparse.ArgumentParser(prog=Path(program[-1]).name, description=f"stage {stage}")
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    ctx = context(args, _user_options(argv))
+    if args.status:
+        print("\t".join(status(ctx, make_tasks)), flush=True)
+        return 0
+    tasks = _chosen(make_tasks(ctx), args.only)
+    if args.only and os.environ.get("PSE_JOB"):
+        tasks[0].execute(ctx.config, args.force)
+        return 0
+    if args.dry_run:
+        return _tell(stage, tasks, _pending(ctx, tasks, args.force))
+    with ExitStack() as locks:
+        for work in sorted({t.work for t in tasks}):
+            locks.enter_context(sole_writer(work))
+        ran = sum(_run_wave(ctx, [t for t in tasks if t.wave == w], args.force, [*program, *argv])
+                  for w in sorted({t.wave for t in tasks}))
+    if not ran:
+        print(f"up to date: {len(tasks)} of {len(tasks)} tasks, nothing to do", flush=True)
+    return 0
+
+
+def _pending(ctx: Context, tasks: list[Task], force: bool) -> list[tuple[Task, str]]:
+    reasons = ((t, "--force" if force else t.why_not_done(ctx.config)) for t in tasks)
+    return [(t, why) for t, why in reasons if why]
+
+
+def _tell(stage: str, tasks: list[Task], pending: list[tuple[Task, str]]) -> int:
+    for task, why in pending:
+        print(f"would run {stage} {task.name}: {why}")
+    print(f"{len(pending)} of {len(tasks)} tasks of stage {stage} would run")
+    return 0
+
+
+def _run_wave(ctx: Context, tasks: list[Task], force: bool, command: list[str]) -> int:
+    pending = _pending(ctx, tasks, force)
+    _announce(tasks, pending)
+    beside = [t for t, _ in pending if t.own_process]
+    if len(beside) < 2 or ctx.nj == 1:
+        beside = []
+    for task, _ in pending:
+        if task not in beside:
+            task.execute(ctx.config, force)
+    if beside:
+        _side_by_side(ctx, beside, command)
+    return len(pending)
+
+
+def status(ctx: Context, make_tasks: TaskMaker) -> tuple[str, str]:
+    """(done | stale | missing, detail) of a stage, without running anything."""
+    try:
+        tasks = make_tasks(ctx)
+    except StageMissingError as error:
+        return "missing", error.fix or str(error)
+    reasons = {t.name: why for t in tasks if (why := t.why_not_done(ctx.config))}
+    if not reasons:
+        return "done", f"{len(tasks)} tasks"
+    stale = {n: w for n, w in reasons.items() if not w.startswith("missing")}
+    if stale:
+        name, why = next(iter(stale.items()))
+        return "stale", f"{len(reasons)} of {len(tasks)} tasks, {name}: {why}"
+    return "missing", f"{len(reasons)} of {len(tasks)} tasks"
+
+
+def _user_options(argv: Sequence[str]) -> list[str]:
+    """The options worth repeating to a user: all but the recipe's own and those that select."""
+    out, skip = [], {"--recipe", "--recipe_dir", "--only"}
+    items = iter(argv)
+    for item in items:
+        if item in skip:
+            next(items, None)
+        elif item not in ("--status", "--dry_run", "--force"):
+            out.append(item)
+    return out
+
+
+def _chosen(tasks: list[Task], only: str | None) -> list[Task]:
+    if only is None:
+        return tasks
+    chosen = [t for t in tasks if t.name == only]
+    if not chosen:
+        raise PseError(f"no task is named {only!r}", "--only", f"tasks: {first_three(t.name for t in tasks)}")
+    return chosen
+
+
+def _announce(tasks: list[Task], pending: list[tuple[Task, str]]) -> None:
+    reasons: dict[str, list[str]] = {}
+    for task, why in pending:
+        reasons.setdefault("missing" if why.startswith("missing") else why, []).append(task.name)
+    for why, names in reasons.items():
+        print(f"{len(names)} of {len(tasks)} tasks to run ({why}): {first_three(names)}", flush=True)
+
+
+def _side_by_side(ctx: Context, tasks: list[Task], command: list[str]) -> None:
+    """Start each task as a process of its own, `nj` at a time; stop at the first that fails."""
+    threads = max(1, (os.cpu_count() or 1) // ctx.nj)
+    environ = os.environ | {"PSE_JOB": "1", "OMP_NUM_THREADS": str(threads)}
+    waiting, running, done = list(tasks), {}, 0
+    start, said = time.monotonic(), 0.0
+    try:
+        while waiting or running:
+            while waiting and len(running) < ctx.nj:
+                task = waiting.pop(0)
+                log = log_path(task)
+                log.parent.mkdir(parents=True, exist_ok=True)
+                with open(log, "w", encoding="utf-8") as out:
+                    running[task.name] = (
+                        task,
+                        subprocess.Popen(
+                            [*command, "--only", task.name], stdout=out, stderr=subprocess.STDOUT,
+                            stdin=subprocess.DEVNULL, env=environ,
+                        ),
+                    )
+            time.sleep(0.1)
+            for name, (task, process) in list(running.items()):
+                if process.poll() is None:
+                    continue
+                del running[name]
+                if process.returncode:
+                    raise _failure(ctx, task, process.returncode)
+                done += 1
+                print(f"[{done}/{len(tasks)}] {name} done  {last_line(log_path(task))}", flush=True)
+            if running and time.monotonic() - said > _INTERVAL_S:
+                said = time.monotonic()
+                now = "   ".join(last_line(log_path(t)) or f"{n} starting" for n, (t, _) in running.items())
+                print(f"  {said - start:4.0f} s  {now}", flush=True)
+    finally:
+        _stop([p for _, p in running.values()])
+
+
+_INTERVAL_S = 10.0
+
+
+def _stop(processes: list[subprocess.Popen]) -> None:
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def log_path(task: Task) -> Path:
+    """Where a task that runs as a process of its own writes its log."""
+    return task.work / "log" / task.stage / f"{task.name}.log"
+
+
+def last_line(path: Path) -> str:
+    """The last non-empty line of a log, without what a rewriting progress line left before it."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - 4096))
+            lines = file.read().decode("utf-8", "replace").replace("\r", "\n").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _failure(ctx: Context, task: Task, code: int) -> PseError:
+    log = log_path(task)
+    try:
+        tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:]
+    except OSError:
+        tail = []
+    print(f"--- last lines of {log}", *tail, "---", sep="\n", file=sys.stderr, flush=True)
+    cause = "killed" if code < 0 else f"exit code {code}"
+    repeat = ctx.repeat(task.stage, task.name)
+    error = PseError(f"failed ({cause})", f"{task.stage} {task.name}", f"repeat it with: {repeat}")
+    error.exit_code = code if 0 < code <= 4 else 1
+    return error

@@ -1,0 +1,82 @@
+"""Files are written whole or not at all, by one writer at a time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pse.errors import PseError
+from pse.io.atomic import need_disk, sole_writer, write_text, writing, writing_dir
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a b'c.txt"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), writing(path) as file:
+        file.write("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(PseError, match="no room left"), writing(path) as file:
+        file.write("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_directory_is_replaced_whole(tmp_path: Path) -> None:
+    place = tmp_path / "set"
+    for content in ("one", "two"):
+        with writing_dir(place) as new:
+            (new / "sub").mkdir()
+            (new / "sub" / content).write_text(content)
+    assert os.listdir(place / "sub") == ["two"]
+    with pytest.raises(ValueError), writing_dir(place) as new:
+        (new / "three").write_text("half")
+        raise ValueError
+    assert os.listdir(place / "sub") == ["two"]
+    assert os.listdir(tmp_path) == ["set"]
+
+
+def test_a_killed_writer_leaves_the_old_file_and_the_lock_free(tmp_path: Path) -> None:
+    program = (
+        "import sys, time\nfrom pse.io.atomic import sole_writer, writing, writing_dir\n"
+        "with sole_writer(sys.argv[1]), writing(sys.argv[1] + '/a') as f, writing_dir(sys.argv[1] + '/d') as d:\n"
+        "    f.write('half'); f.flush(); (d / 'x').write_text('half'); print('ready', flush=True); time.sleep(60)"
+    )
+    write_text(tmp_path / "a", "old")
+    child = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    with pytest.raises(PseError, match=str(child.pid)), sole_writer(tmp_path):
+        pass
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    with sole_writer(tmp_path), writing_dir(tmp_path / "d") as new:
+        (new / "y").write_text("whole")
+    assert (tmp_path / "a").read_text() == "old"
+    assert os.listdir(tmp_path / "d") == ["y"]
+
+
+def test_a_second_writer_of_the_same_process_tree_is_refused(tmp_path: Path) -> None:
+    with sole_writer(tmp_path), pytest.raises(PseError, match="being written by"), sole_writer(tmp_path):
+        pass
+    with sole_writer(tmp_path):
+        time.sleep(0)
+
+
+def test_more_than_the_disk_holds_is_refused_before_writing(tmp_path: Path) -> None:
+    need_disk(tmp_path / "not" / "there", 1, "a byte")
+    with pytest.raises(PseError, match="needs 1000000000.00 GB"):
+        need_disk(tmp_path, 10**18, "everything")
