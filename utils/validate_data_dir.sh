@@ -2,4 +2,5 @@
 # utils/validate_data_dir.sh DIR [--check_audio false] [--fs HZ]
 # Names every fault of a Kaldi data directory; exit status 1 when there is one.
 set -euo pipefail
-exec "${PSE_VENV:-$(dirname -- "${BASH_SOURCE[0]}")/../.venv}/bin/python" -m pse.io.datadir validate "$@"
+source "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
+exec python -m pse.io.datadir validate "$@"
