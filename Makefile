@@ -1,0 +1,37 @@
+# make setup   one virtual environment in .venv/ (PSE_VENV names another place)
+# make demo    the whole recipe on the embedded corpus, ending in a page to listen to
+# make test    every test
+# make lint    style of the Python and shell files
+# make bench   the measurements behind the claims in docs/
+# make clean   caches of Python and of the tools; never data, models or results
+
+SHELL := /usr/bin/env bash
+PSE_VENV ?= $(CURDIR)/.venv
+export PSE_VENV
+PYTHON = "$(PSE_VENV)/bin/python"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+setup:
+	@tools/setup.sh
+
+demo: setup
+	@egs/librispeech_pse/run.sh --config=egs/librispeech_pse/conf/mini.yaml
+
+test: setup
+	@$(PYTHON) -m pytest
+
+lint: setup
+	@$(PYTHON) -m ruff check .
+	@"$(PSE_VENV)/bin/shellcheck" -x -P SCRIPTDIR tools/*.sh utils/*.sh egs/*/*.sh .ci/run
+
+bench: setup
+	@for file in benchmarks/*.py; do echo "== $$file"; $(PYTHON) "$$file" || exit; done
+
+clean:
+	rm -rf .pytest_cache .ruff_cache .hypothesis build dist
+	find pse tests egs utils tools benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
