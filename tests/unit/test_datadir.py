@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -235,29 +234,3 @@ def test_writing_again_replaces_the_whole_directory_and_keeps_backups(sound, tab
     datadir.fix(sound, apply=True)
     datadir.write(sound, {name: tables[name] for name in ("wav.scp", "utt2spk")})
     assert sorted(p.name for p in sound.iterdir()) == [".backup", "spk2utt", "utt2spk", "wav.scp"]
-
-
-def test_the_scripts_report_and_mend(sound):
-    root = Path(__file__).resolve().parents[2]
-    environ = {**os.environ, "PSE_VENV": str(Path(sys.executable).parents[1])}
-
-    def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:
-        command = [str(root / "utils" / script), str(sound), *options]
-        return subprocess.run(command, capture_output=True, text=True, env=environ, cwd=root)
-
-    assert run("validate_data_dir.sh").returncode == 0
-    FAULTS["malformed"][0](sound)
-    told = run("validate_data_dir.sh")
-    assert told.returncode == 1 and "malformed" in told.stderr
-    shown = run("fix_data_dir.sh")
-    assert shown.returncode == 0 and "-s1-b" in shown.stdout and "--apply true" in shown.stdout
-    assert run("fix_data_dir.sh", "--apply", "true").returncode == 0
-    assert run("validate_data_dir.sh", "--fs", "16000").returncode == 0
-    gone = subprocess.run(
-        [str(root / "utils" / "validate_data_dir.sh"), "/nowhere"],
-        capture_output=True,
-        text=True,
-        env=environ,
-        cwd=root,
-    )
-    assert gone.returncode == 1 and len(gone.stderr.splitlines()) == 1
