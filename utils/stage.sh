@@ -52,10 +52,10 @@ _list_stages() {
   local i row
   printf '%2s  %-14s %-8s %s\n' '#' stage state detail
   for i in "${!_stage_names[@]}"; do
-    # Only the last line counts: a library may have said something before. A command that cannot say
-    # how it stands gives its reason on stderr.
-    row=$("${_stage_words[@]:_stage_first[i]:_stage_size[i]}" --status 2>&1 </dev/null | tail -n 1) || true
-    [[ $row == @(done|stale|missing)$'\t'* ]] || row=unknown$'\t'$row
+    # A command that cannot say how it stands, for a mistake in the config, has told why: it would be the
+    # same for the others. Only the last line counts, since a library may have said something before.
+    row=$("${_stage_words[@]:_stage_first[i]:_stage_size[i]}" --status </dev/null) || exit
+    row=${row##*$'\n'}
     printf '%2d  %-14s %-8s %s\n' "${_stage_numbers[i]}" "${_stage_names[i]}" "${row%%$'\t'*}" "${row#*$'\t'}"
   done
 }

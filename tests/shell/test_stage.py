@@ -158,9 +158,10 @@ def test_list_shows_every_stage_and_runs_none(recipe):
     assert not (recipe / "exp").exists()
 
 
-def test_list_says_why_a_stage_cannot_tell(recipe):
+def test_a_stage_that_cannot_say_how_it_stands_ends_the_list_with_its_reason(recipe):
     (recipe / "broken").touch()
-    assert "unknown  a library is missing" in run(recipe, "--list").stdout
+    done = run(recipe, "--list")
+    assert (done.returncode, done.stderr) == (3, "a library is missing\n")
 
 
 def test_dry_run_is_handed_on_and_writes_nothing(recipe):
