@@ -1,0 +1,1 @@
+"""Scores, their tables and figures, and the pages people read them on."""
