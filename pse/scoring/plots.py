@@ -1,0 +1,239 @@
+"""Figures: learning curves, spectrograms, the SNR predictor at work, the gain of each system.
+
+Each returns a PNG and, given a path, also writes it there, whole or not at all. The same input gives the
+same bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from pse.errors import EnvironmentFault, PseError
+from pse.io.atomic import writing
+from pse.scoring.spectrogram import level_db, shared_range
+from pse.scoring.statistics import mean_ci
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe & Ito's colours: told apart with any colour vision, and in grey.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#555555"
+DPI = 130
+LABEL_WIDTH = 30
+STYLE = {
+    "font.size": 10,
+    "font.family": "DejaVu Sans",
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "text.parse_math": False,
+}
+
+
+def _styled(draw: Callable[..., Figure]) -> Callable[..., bytes]:
+    """Give a drawing function the house style, and turn its figure into a PNG (and a file, if asked)."""
+
+    @functools.wraps(draw)
+    def drawn(*args: Any, path: str | Path | None = None, **options: Any) -> bytes:
+        try:
+            from matplotlib import style
+        except ImportError as error:
+            raise EnvironmentFault("matplotlib is not installed", None, "pip install matplotlib") from error
+        buffer = io.BytesIO()
+        with style.context(["default", STYLE]):
+            figure = draw(*args, **options)
+            # A version in the file would make the same figure differ from one machine to the next.
+            figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+        if path is not None:
+            with writing(path, "wb") as file:
+                file.write(buffer.getvalue())
+        return buffer.getvalue()
+
+    return drawn
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure of width x height inches, without pyplot: no display, no global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def curves(
+    records: Iterable[Mapping[str, Any]], keys: Mapping[str, str], x: str = "examples"
+) -> dict[str, list[tuple[float, float]]]:
+    """Curves {label: [(x, value), ...]} out of the records of metrics.jsonl, for keys {label: key}."""
+    found: dict[str, list[tuple[float, float]]] = {label: [] for label in keys}
+    for record in records:
+        for label, key in keys.items():
+            if isinstance(record.get(key), int | float) and x in record:
+                found[label].append((float(record[x]), float(record[key])))
+    return found
+
+
+def _thousands(value: float, _position: int) -> str:
+    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+
+
+@_styled
+def learning_curve(
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    y_label: str,
+    title: str = "",
+    best: Literal["min", "max"] | None = None,
+) -> Figure:
+    """Value over examples seen, one line per label; `best` marks the last line's lowest or highest point.
+
+    Points that are not finite are left out. Raises PseError when no point is left.
+    """
+    figure = _figure(6.4, 3.6)
+    axes = figure.add_subplot()
+    points = {k: np.array([p for p in v if np.isfinite(p).all()]).reshape(-1, 2) for k, v in lines.items()}
+    if not any(len(p) for p in points.values()):
+        raise PseError("a learning curve needs at least one finite value")
+    colours = (GREY, BLUE, ORANGE, GREEN)
+    for (label, line), colour in zip(points.items(), colours * len(points), strict=False):
+        # Few points are shown one by one: a single one would have no line.
+        axes.plot(
+            line[:, 0], line[:, 1], color=colour, label=label, lw=1.4, marker="o" if len(line) < 30 else ""
+        )
+        axes.lines[-1].set_markersize(3)
+    line = list(points.values())[-1]
+    if best and len(line):
+        at = line[line[:, 1].argmin() if best == "min" else line[:, 1].argmax()]
+        axes.plot(
+            *at,
+            "D",
+            color=ORANGE,
+            markersize=6,
+            label=f"best: {at[1]:.2f} at {at[0]:,.0f}".replace("-", "\N{MINUS SIGN}"),
+        )
+    axes.set(xlabel="examples seen", ylabel=y_label, title=title)
+    axes.xaxis.set_major_formatter(_thousands)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(loc="best")
+    return figure
+
+
+def _waveform(axes: Axes, samples: np.ndarray, sample_rate: int, num_columns: int = 2000) -> None:
+    """Draw samples [T]; where there are more than the eye can part, the envelope of each column."""
+    block = -(-len(samples) // num_columns)
+    if block <= 4:
+        axes.plot(np.arange(len(samples)) / sample_rate, samples, color=GREY, lw=0.5)
+    else:
+        blocks = np.pad(samples, (0, -len(samples) % block), mode="edge").reshape(-1, block)
+        time = np.arange(len(blocks)) * block / sample_rate
+        axes.fill_between(time, blocks.min(1), blocks.max(1), color=GREY, lw=0.3)
+    peak = max(1.05 * float(np.abs(samples).max(initial=0.0)), 1e-3)
+    axes.set(ylim=(-peak, peak), ylabel="amplitude")
+
+
+@_styled
+def spectrograms(signals: Mapping[str, np.ndarray], sample_rate: int, title: str = "") -> Figure:
+    """Spectrograms of signals [T] one below the other, on one colour scale. Raises PseError for none."""
+    if not signals or not all(len(samples) for samples in signals.values()):
+        raise PseError("a spectrogram needs samples")
+    figure = _figure(7.2, 0.7 + 1.7 * len(signals))
+    levels = {name: level_db(samples, sample_rate) for name, samples in signals.items()}
+    low, high = shared_range(list(levels.values()))
+    look = {"cmap": "magma", "interpolation_stage": "data", "origin": "lower", "aspect": "auto"}
+    panels = figure.subplots(len(levels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, (name, level) in zip(panels, levels.items(), strict=True):
+        extent = (0, len(signals[name]) / sample_rate, 0, sample_rate / 2000)
+        shown = axes.imshow(level, extent=extent, vmin=low, vmax=high, **look)
+        axes.set(title=name, ylabel="frequency (kHz)")
+        axes.grid(False)
+    panels[-1].set_xlabel("time (s)")
+    figure.colorbar(shown, ax=list(panels), label="level (dB re full scale)", aspect=30, pad=0.02)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+@_styled
+def snr_track(
+    samples: np.ndarray,
+    sample_rate: int,
+    predicted_db: Sequence[float],
+    weights: Sequence[float],
+    hop_samples: int,
+    true_db: Sequence[float] | None = None,
+    title: str = "",
+) -> Figure:
+    """What the SNR predictor makes of a recording [T]: waveform, frame SNR [F] and weights [F] over time.
+
+    Frame f is centred on sample f * hop_samples. `true_db` [F] where it is known.
+    """
+    figure = _figure(7.2, 5.4)
+    wave, snr, weight = figure.subplots(3, 1, sharex=True, height_ratios=(1, 1.6, 1))
+    time = np.arange(len(predicted_db)) * hop_samples / sample_rate
+    _waveform(wave, np.asarray(samples), sample_rate)
+    wave.set_title("recording")
+    if true_db is not None:
+        snr.plot(time, true_db, color=GREY, lw=1.2, label="true")
+    snr.plot(time, predicted_db, color=BLUE, lw=1.4, label="predicted")
+    snr.axhline(0, color=ORANGE, lw=0.8, ls="--", label="0 dB")
+    snr.set(ylabel="frame SNR (dB)", title="signal-to-noise ratio")
+    snr.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0.1, handlelength=1.6)
+    weight.fill_between(time, weights, color=BLUE, alpha=0.25, lw=0, step="mid")
+    weight.step(time, weights, color=BLUE, lw=1.2, where="mid")
+    weight.set(ylim=(-0.03, 1.05), ylabel="weight", xlabel="time (s)", title="weight in training")
+    weight.set_xlim(0, len(samples) / sample_rate)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    figure.align_ylabels()
+    return figure
+
+
+@_styled
+def gains(
+    systems: Mapping[str, Sequence[float]], x_label: str = "SI-SDR improvement (dB)", title: str = ""
+) -> Figure:
+    """One box per system (median, quartiles, whiskers at 1.5 IQR), with mean and 95 % confidence interval.
+
+    Systems come from top to bottom in the order given. Raises PseError for no system or one without values.
+    """
+    if not systems or not all(len(values) for values in systems.values()):
+        raise PseError("a gain figure needs at least one value for every system")
+    figure = _figure(7.2, 1.2 + 0.45 * len(systems))
+    axes = figure.add_subplot()
+    rows = np.arange(len(systems))
+    axes.boxplot(
+        [np.asarray(values) for values in systems.values()],
+        positions=rows,
+        orientation="horizontal",
+        widths=0.55,
+        patch_artist=True,
+        boxprops={"facecolor": "#cfe3f1", "edgecolor": BLUE},
+        medianprops={"color": BLUE, "linewidth": 1.6},
+        whiskerprops={"color": BLUE},
+        capprops={"color": BLUE},
+        flierprops={"marker": ".", "markersize": 3, "markeredgecolor": GREY},
+    )
+    means = [mean_ci(list(values)) for values in systems.values()]
+    centre, half = [m.mean for m in means], [m.half_width or 0.0 for m in means]
+    axes.errorbar(
+        centre, rows, xerr=half, fmt="D", color=ORANGE, ms=4, capsize=3, label="mean, 95 % interval"
+    )
+    labels = [textwrap.fill(f"{name} (n = {len(values)})", LABEL_WIDTH) for name, values in systems.items()]
+    axes.set(yticks=rows, yticklabels=labels, xlabel=x_label, ylim=(len(rows) - 0.4, -0.6))
+    axes.axvline(0, color=GREY, lw=0.8)
+    axes.grid(axis="y", visible=False)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
+    axes.set_title(title)
+    return figure
