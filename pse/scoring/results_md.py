@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypedDict
 
-from pse.errors import PseError
+from pse.errors import PseError, printable
 from pse.scoring.metrics import available
 
 HEADLINE = "si_sdr_i"
@@ -113,6 +113,9 @@ FIXED = {
     "n": "n",
 }
 LAST = {"n failed": "n_failed", "commit": "commit"}
+TEXT = ("tag", "start", "commit")
+# What a terminal has no room for.
+WIDE = ("params", "MACs/s", "seed", "commit")
 
 
 def _line(text: object) -> str:
@@ -159,15 +162,15 @@ def _parse_interval(cell: str) -> Interval | None:
 
 
 def _write_field(name: str, value: Any) -> str:
-    if name in ("tag", "start", "commit"):
-        return _escape(value)
+    if name in TEXT:
+        return _line(value)
     if name == "seeds":
         return ", ".join(str(seed) for seed in value) or NONE
     return _number(value)
 
 
 def _parse_field(name: str, cell: str) -> Any:
-    if name in ("tag", "start", "commit"):
+    if name in TEXT:
         return _unescape(cell)
     if name == "seeds":
         return () if cell == NONE else tuple(int(seed) for seed in cell.split(","))
@@ -186,17 +189,45 @@ def _rank(row: Row) -> tuple[float, str]:
     return (-headline.mean if headline else float("inf"), row.tag)
 
 
-def _result_table(rows: Sequence[Row]) -> str:
+def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of the table of `rows`, best SI-SDRi first, as plain text."""
     known = _metric_columns()
-    names = list(dict.fromkeys(name for row in rows for name in row.values))
-    columns = {name: known.get(name, (_escape(name), 2)) for name in names}
-    cells = [
+    names = dict.fromkeys(name for row in rows for name in row.values)
+    columns = {name: known.get(name, (_line(name), 2)) for name in names}
+    lines = [
         [_write_field(name, getattr(row, name)) for name in FIXED.values()]
         + [_interval(row.values.get(name), decimals) for name, (_, decimals) in columns.items()]
         + [_write_field(name, getattr(row, name)) for name in LAST.values()]
         for row in sorted(rows, key=_rank)
     ]
-    return table([*FIXED, *(label for label, _ in columns.values()), *LAST], cells, left=2)
+    return [*FIXED, *(label for label, _ in columns.values()), *LAST], lines
+
+
+def result_lines(rows: Sequence[Row]) -> str:
+    """The rows for a terminal: one aligned table per test set, without the columns that do not fit."""
+    parts = []
+    for test_set in dict.fromkeys(row.test_set for row in rows):
+        headings, lines = cells([row for row in rows if row.test_set == test_set])
+        kept = [i for i, heading in enumerate(headings) if heading not in WIDE]
+        shown = [[line[i] for i in kept] for line in (headings, *lines)]
+        widths = [max(len(line[i]) for line in shown) for i in range(len(kept))]
+        parts.append(printable(test_set))
+        for line in shown:
+            left = [cell.ljust(width) for cell, width in zip(line[:2], widths[:2], strict=True)]
+            right = [cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=True)]
+            parts.append(printable("  ".join(left + right)))
+    return "\n".join(parts)
+
+
+def _result_table(rows: Sequence[Row]) -> str:
+    headings, lines = cells(rows)
+    fields = {**FIXED, **LAST}
+    text = [fields.get(heading) in TEXT for heading in headings]
+    escaped = [
+        [_escape(cell) if is_text else cell for cell, is_text in zip(line, text, strict=True)]
+        for line in lines
+    ]
+    return table([_escape(heading) for heading in headings], escaped, left=2)
 
 
 def _test_set(name: str, rows: Sequence[Row], header: Header) -> list[str]:

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 
 from pse.errors import PseError
 from pse.scoring.metrics import Failure
-from pse.scoring.results_md import Claim, Header, Interval, Row, from_summary, parse, render
+from pse.scoring.results_md import (
+    Claim,
+    Header,
+    Interval,
+    Row,
+    cells,
+    from_summary,
+    parse,
+    render,
+    result_lines,
+)
 from pse.scoring.tables import ScoreRow, summarise
 
 TEXT = st.text(max_size=20).map(lambda text: " ".join(text.split()))
@@ -127,6 +137,16 @@ def test_the_file_is_what_a_reader_expects() -> None:
         "| A beats B | Someone 2021, table 1 | A 4.1 > B 3.9 \\| n = 100 | holds |",
     ):
         assert f"{line}\n" in text
+
+
+def test_a_terminal_gets_the_same_values_in_columns_that_line_up() -> None:
+    other = Row("reader 26", "a_longer_name", "", None, n=7, values={"si_sdr_i": Interval(9.0, None)})
+    title, *lines = result_lines([EXAMPLE, other]).splitlines()
+    headings, table = cells([EXAMPLE, other])
+    assert title == "reader 26" and len({len(line) for line in lines}) == 1
+    assert [line.split()[0] for line in lines] == ["system", "a_longer_name", "pse_dp"]
+    assert dict(zip(headings, table[1], strict=True))["SI-SDRi (dB)"] == "4.60 ± 0.31"
+    assert all("4.60 ± 0.31" in line for line in lines[2:]) and "0123abc" not in lines[2]
 
 
 def test_a_command_with_backticks_stays_inside_its_fence() -> None:
