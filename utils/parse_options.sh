@@ -9,10 +9,10 @@
 #   source utils/parse_options.sh
 #
 # Options are the `name=default  # help` lines above the line that sources this file. A first word in
-# capitals, or like a|b, stands for the value in --help; DIR and FILE mark paths, which are taken relative to where
-# the caller stands, while defaults are relative to the script's own directory. A default of true or
-# false makes a switch, `()` collects the values of a repeated option. `(also --name)` in the help
-# adds a second name.
+# capitals, or like a|b, stands for the value in --help; DIR and FILE mark paths, which are taken
+# relative to where the caller stands, while defaults are relative to the script's own directory. A
+# default of true or false makes a switch, `()` collects the values of a repeated option. `(also --name)`
+# in the help adds a second name. `hand_on` passes options to another command.
 #
 # `--a-b v`, `--a_b v` and `--a_b=v` are the same. A value that begins with a dash needs the form with
 # `=`. Values are data: nothing here evaluates, expands or sources them. A mistake is one line on

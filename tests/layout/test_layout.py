@@ -145,12 +145,15 @@ def text_of(file: Path) -> str | None:
     ("what", "pattern"),
     [
         ("unfinished work", r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X)\b"),
+        # Fault tests attack with such paths; no other file needs one.
         ("a path of one machine", r"(?<![\w./~$}>)*-])/(?:work|root|home|tmp)(?:/|\b(?=[\"'`\s]))"),
     ],
+    ids=["unfinished work", "paths of one machine"],
 )
 def test_no_file_holds(tracked, what, pattern):
     found = []
-    for file in tracked:
+    attacks = ROOT / "tests" / "fault"
+    for file in (f for f in tracked if attacks not in f.parents):
         for number, line in enumerate((text_of(file) or "").splitlines(), 1):
             if re.search(pattern, line):
                 found.append(f"{named(file)}:{number} {line.strip()[:80]}")
