@@ -77,6 +77,8 @@ def guarded(body: Callable[[], int]) -> int:
         print(f"error: {from_os_error(error)}", file=sys.stderr, flush=True)
         return 1
     except ModuleNotFoundError as error:
+        if str(error.name).startswith("pse"):
+            return _bug(error)
         print(f"error: the package {error.name!r} is not installed; run make setup", file=sys.stderr, flush=True)
         return 3
     except Exception as error:

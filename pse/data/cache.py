@@ -117,7 +117,7 @@ def build(source: Path, target: Path, sample_rate: int, nj: int, progress: Calla
         _raw_to_npy(new / "audio.raw", new / "audio.npy")
         (new / "cache.json").write_text(json.dumps({"sample_rate": sample_rate, "sha256": content.hexdigest()}) + "\n")
         kept = {k: tables[k] for k in ("utt2spk", "utt2dur", "utt2category") if k in tables}
-        datadir.write(new, kept | {
+        datadir.write_into(new, kept | {
             "wav.scp": scp, "utt2num_samples": counts, "utt2level": levels, "utt2sparsity": sparsity,
         })
 

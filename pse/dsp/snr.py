@@ -40,11 +40,24 @@ def frame_snr_db(
     target of the SNR predictor, 2104.02018). `clamp_db` bounds the value to +-clamp_db: in pauses
     the unclamped target can exceed 70 dB and would rule a squared error.
     """
-    window = torch.hann_window(n_fft, device=signal.device, dtype=signal.dtype)
 
     def energy(x: Tensor) -> Tensor:
         padded = torch.nn.functional.pad(x.unsqueeze(1), (n_fft // 2, n_fft // 2), mode="reflect").squeeze(1)
-        return (padded.unfold(-1, n_fft, hop) * window).square().sum(-1)
+        return frame_energy(padded.square(), n_fft, hop)
 
     ratio = 10.0 * torch.log10((energy(signal) + 1e-8) / (energy(noise) + 1e-8))
     return ratio if clamp_db is None else ratio.clamp(-clamp_db, clamp_db)
+
+
+def frame_energy(products: Tensor, frame: int, hop: int) -> Tensor:
+    """Hann-windowed energy of each frame of a product of two padded signals: [B, T + frame] -> [B, F].
+
+    A frame is a whole number of hops, so its energy is a sum over its blocks: one small matrix
+    product instead of a manifold copy of the signal.
+    """
+    parts = frame // hop
+    window = torch.hann_window(frame, device=products.device, dtype=products.dtype).square()
+    frames = (products.shape[-1] - frame) // hop + 1
+    blocks = products[..., : (frames + parts - 1) * hop].unflatten(-1, (-1, hop))
+    partial = blocks @ window.view(parts, hop).T
+    return torch.stack([partial[..., j : j + frames, j] for j in range(parts)]).sum(0)

@@ -18,7 +18,7 @@ from pse.io.audit import audit
 from pse.io.repair import fix
 from pse.io.tables import invert, is_table, read_table, render
 
-__all__ = ["fix", "invert", "main", "read", "validate", "write"]
+__all__ = ["fix", "invert", "main", "read", "validate", "write", "write_into"]
 
 
 def read(directory: str | Path) -> dict[str, dict[str, str]]:
@@ -40,6 +40,25 @@ def write(directory: str | Path, tables: Mapping[str, Mapping[str, str]]) -> Non
     name is none of a data directory.
     """
     directory = Path(directory)
+    texts = _rendered(directory, tables)
+    with writing_dir(directory) as temporary:
+        _put(temporary, texts)
+        if (directory / ".backup").is_dir():
+            shutil.copytree(directory / ".backup", temporary / ".backup")
+
+
+def write_into(directory: str | Path, tables: Mapping[str, Mapping[str, str]]) -> None:
+    """Write the tables beside other files of a directory that is still being made; raises as `write` does."""
+    _put(Path(directory), _rendered(Path(directory), tables))
+
+
+def _put(directory: Path, texts: Mapping[str, str]) -> None:
+    for name, text in texts.items():
+        (directory / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _rendered(directory: Path, tables: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The text of each table, spk2utt among them, when all of them agree."""
     foreign = [name for name in tables if not is_table(name) or "/" in name]
     if foreign:
         raise PseError(f"{first_three(foreign)}: not a name of a table", directory)
@@ -52,12 +71,7 @@ def write(directory: str | Path, tables: Mapping[str, Mapping[str, str]]) -> Non
     elif "spk2utt" in complete:
         raise PseError("has spk2utt and no utt2spk", directory, "give utt2spk: spk2utt is derived")
     _check_same_ids(directory, complete)
-    texts = {name: render(name, entries) for name, entries in complete.items()}
-    with writing_dir(directory) as temporary:
-        for name, text in texts.items():
-            (temporary / name).write_text(text, encoding="utf-8", newline="\n")
-        if (directory / ".backup").is_dir():
-            shutil.copytree(directory / ".backup", temporary / ".backup")
+    return {name: render(name, entries) for name, entries in complete.items()}
 
 
 def _check_same_ids(directory: Path, tables: Mapping[str, Mapping[str, str]]) -> None:

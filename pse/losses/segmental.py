@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pse.dsp.snr import frame_energy
 from pse.errors import PseError
 from pse.losses import EPS, Preset, in_float32
 from pse.losses.snr import FLOOR_POWER, TINY
@@ -28,20 +29,6 @@ BOUND_DB = 30.0
 def num_frames(num_samples: int) -> int:
     """F of a signal of `num_samples` samples."""
     return 1 + num_samples // HOP
-
-
-def _energy(products: Tensor) -> Tensor:
-    """Hann-windowed energy of each frame of a product of two padded signals: [B, T + 1024] -> [B, F].
-
-    A frame is four hops, so its energy is four partial sums of its blocks: one small matrix product
-    instead of a fourfold copy of the signal.
-    """
-    parts = FRAME // HOP
-    window = torch.hann_window(FRAME, device=products.device, dtype=products.dtype).square()
-    frames = (products.shape[-1] - FRAME) // HOP + 1
-    blocks = products[..., : (frames + parts - 1) * HOP].unflatten(-1, (-1, HOP))
-    partial = blocks @ window.view(parts, HOP).T
-    return sum(partial[..., j : j + frames, j] for j in range(parts))  # type: ignore[return-value]
 
 
 def _padded(x: Tensor) -> Tensor:
@@ -61,15 +48,15 @@ def frame_losses(estimate: Tensor, target: Tensor, name: str, preset: Preset) ->
         target = target - target.mean(dim=-1, keepdim=True)
     estimate, target = _padded(estimate), _padded(target)
     error = estimate - target
-    noise = _energy(error.square())
+    noise = frame_energy(error.square(), FRAME, HOP)
     if name == "mse":
         return noise / FRAME
-    signal = _energy(target.square())
+    signal = frame_energy(target.square(), FRAME, HOP)
     # The part of the frame at which everything is silence, taken before the target is rescaled.
     floor = FRAME_FLOOR * signal.mean(dim=-1, keepdim=True) + FLOOR_POWER * FRAME
     if name == "neg_si_sdr":
         # y = (1 + g) s + r: what is left after projecting the error also remains of the estimate.
-        gain = _energy(error * target) / (signal + EPS)
+        gain = frame_energy(error * target, FRAME, HOP) / (signal + EPS)
         noise = (noise - gain.square() * signal).clamp_min(0.0)
         signal = (1 + gain).square() * signal
     if preset == "paper":

@@ -27,6 +27,9 @@ def main(stage: str, make_tasks: TaskMaker, argv: Sequence[str], program: Sequen
     parser = argparse.ArgumentParser(prog=Path(program[-1]).name, description=f"stage {stage}")
     add_arguments(parser)
     args = parser.parse_args(argv)
+    # Jobs side by side share the cores; small networks gain little from a second one and lose much
+    # when it is busy. Read by torch and numpy when they are first imported, which is later.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // max(1, args.nj))))
     ctx = context(args, _user_options(argv))
     if args.status:
         print("\t".join(status(ctx, make_tasks)), flush=True)
@@ -120,8 +123,7 @@ def _announce(tasks: list[Task], pending: list[tuple[Task, str]]) -> None:
 
 def _side_by_side(ctx: Context, tasks: list[Task], command: list[str]) -> None:
     """Start each task as a process of its own, `nj` at a time; stop at the first that fails."""
-    threads = max(1, (os.cpu_count() or 1) // ctx.nj)
-    environ = os.environ | {"PSE_JOB": "1", "OMP_NUM_THREADS": str(threads)}
+    environ = os.environ | {"PSE_JOB": "1"}
     waiting, running, done = list(tasks), {}, 0
     start, said = time.monotonic(), 0.0
     try:

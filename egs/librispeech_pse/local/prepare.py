@@ -94,7 +94,7 @@ def own_noise_sets(directory: Path, config: Any) -> dict[str, list[Recording]]:
 
     found = folder.scan(
         directory, manifest=config.corpus.noise_manifest, min_duration_s=config.data.min_noise_duration_s,
-        seed=config.seed,
+        skip_bad=True, seed=config.seed,
     )
     by_split = {s: [r for r in found if r.split == s] for s in ("train", "valid", "test")}
     heard, surroundings, injected = folder.halves(by_split["train"], 3, config.seed)

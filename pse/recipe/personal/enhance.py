@@ -65,6 +65,6 @@ def enhance_condition(ctx: Context, config: Any, condition: str, systems: dict[s
                     scp[spec.id] = str((target / "wav" / f"{spec.id}.wav").absolute())
                     utt2spk[spec.id] = speaker
                     audio_s += len(wav) / config.sample_rate
-        datadir.write(new, {"wav.scp": scp, "utt2spk": utt2spk})
+        datadir.write_into(new, {"wav.scp": scp, "utt2spk": utt2spk})
     rate = audio_s / (time.monotonic() - start)
     print(f"{condition}: {len(scp)} mixtures enhanced, {rate:.0f} times real time", flush=True)

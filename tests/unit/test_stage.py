@@ -1,0 +1,117 @@
+"""A task runs when what it reads has changed, says what that was, and otherwise does nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pse.errors import PseError, StageMissingError
+from pse.recipe.stage import Task, View
+
+
+@dataclass(frozen=True)
+class Part:
+    lr: float = 1.0
+    size: int = 3
+
+
+@dataclass(frozen=True)
+class Config:
+    seed: int = 0
+    part: Part = field(default_factory=Part)
+    named: dict[str, Part] = field(default_factory=lambda: {"a": Part(), "b": Part()})
+
+
+def make(tmp_path: Path, **changes: Any) -> tuple[Task, list[float]]:
+    calls: list[float] = []
+    (tmp_path / "in.txt").write_text("x")
+
+    def run(config: Any) -> None:
+        calls.append(config.part.lr)
+        (tmp_path / "out.txt").write_text(f"{config.part.lr}")
+
+    task = Task(
+        "t", "s", ("part.lr", "named.a"), (tmp_path / "in.txt",), (tmp_path / "out.txt",), tmp_path, run, "earlier"
+    )
+    return replace(task, **changes), calls
+
+
+def test_a_finished_task_is_up_to_date_and_a_new_one_is_missing(tmp_path: Path) -> None:
+    task, calls = make(tmp_path)
+    assert task.why_not_done(Config()) == "missing"
+    task.execute(Config())
+    assert task.why_not_done(Config()) is None and calls == [1.0]
+
+
+def test_only_keys_that_are_read_make_it_stale_and_they_are_named(tmp_path: Path) -> None:
+    task, _ = make(tmp_path)
+    task.execute(Config())
+    assert task.why_not_done(Config(seed=7, part=Part(size=9))) is None
+    assert task.why_not_done(Config(named={"a": Part(), "b": Part(lr=3)})) is None
+    assert task.why_not_done(Config(part=Part(lr=2.0))) == "changed: part.lr 1.0 -> 2.0"
+    assert "named.a.size 3 -> 4" in str(task.why_not_done(Config(named={"a": Part(size=4)})))
+
+
+def test_a_changed_input_and_a_lost_output_are_named(tmp_path: Path) -> None:
+    task, _ = make(tmp_path)
+    task.execute(Config())
+    (tmp_path / "in.txt").write_text("something else")
+    assert "in.txt" in str(task.why_not_done(Config()))
+    task.execute(Config())
+    (tmp_path / "out.txt").unlink()
+    assert "out.txt" in str(task.why_not_done(Config()))
+
+
+def test_a_missing_input_names_the_stage_that_makes_it(tmp_path: Path) -> None:
+    task, calls = make(tmp_path)
+    (tmp_path / "in.txt").unlink()
+    with pytest.raises(StageMissingError, match="--stage earlier") as caught:
+        task.execute(Config())
+    assert caught.value.exit_code == 2 and not calls
+
+
+def test_a_failed_task_is_not_up_to_date(tmp_path: Path) -> None:
+    task, _ = make(tmp_path)
+    task.execute(Config())
+
+    def fail(config: Any) -> None:
+        raise OSError(28, "No space left on device", "somewhere")
+
+    broken = replace(task, run=fail)
+    with pytest.raises(PseError, match="no room left"):
+        broken.execute(Config())
+    assert task.why_not_done(Config()) == "missing"
+
+
+def test_a_task_cannot_read_what_it_does_not_declare() -> None:
+    view = View(Config(), ("part.lr", "named.a"))
+    assert view.part.lr == 1.0 and view.named.a == Part()
+    for read in (lambda: view.seed, lambda: view.part.size, lambda: view.named.b):
+        with pytest.raises(RuntimeError, match="declares only"):
+            read()
+
+
+def test_a_training_goes_on_unless_what_decides_it_changed(tmp_path: Path) -> None:
+    place = tmp_path / "exp"
+    task, _ = make(tmp_path, place=place, outputs=(place / "weights",))
+
+    def train(config: Any) -> None:
+        place.mkdir(exist_ok=True)
+        steps = place / "steps"
+        steps.write_text((steps.read_text() if steps.exists() else "") + "x")
+        if len(steps.read_text()) == 1:
+            raise KeyboardInterrupt
+        (place / "weights").write_text("w")
+
+    task = replace(task, run=train)
+    with pytest.raises(KeyboardInterrupt):
+        task.execute(Config())
+    task.execute(Config())
+    assert (place / "steps").read_text() == "xx"
+    with pytest.raises(KeyboardInterrupt):
+        task.execute(Config(part=Part(lr=9.0)))
+    assert (place / "steps").read_text() == "x"
+    assert (tmp_path / ".earlier" / "exp" / "weights").read_text() == "w"
