@@ -23,8 +23,11 @@ from pse.io.jsonl import read_json, write_json
 
 BLOCK = 1 << 18
 TIMEOUT_S = 30.0
-ATTEMPTS = 6
+# Attempts without a new byte: a place that answered gets two minutes, one that never did three tries.
+ATTEMPTS, ATTEMPTS_UNHEARD = 8, 3
 LONGEST_PAUSE_S = 120.0
+# As long as a server may ask us to stay away.
+LONGEST_WAIT_S = 900.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -79,11 +82,11 @@ class Meter:
 
 
 class _Unusable(Exception):
-    """One attempt came to nothing; `dead` when the same place need not be asked again."""
+    """One attempt came to nothing; `dead` when the same place need not be asked again, `heard` if it answered."""
 
-    def __init__(self, why: str, dead: bool = False, pause_s: float = 0.0) -> None:
+    def __init__(self, why: str, dead: bool = False, pause_s: float = 0.0, heard: bool = True) -> None:
         super().__init__(why)
-        self.dead, self.pause_s = dead, pause_s
+        self.dead, self.pause_s, self.heard = dead, pause_s, heard
 
 
 class _StaySecure(urllib.request.HTTPRedirectHandler):
@@ -134,7 +137,7 @@ def fetch(remote: Remote, directory: str | Path, pause: Callable[[float], None] 
 
 def _complete(remote: Remote, part: Path, pause: Callable[[float], None]) -> None:
     """Make `part` as long as the remote file, trying again for as long as it grows."""
-    failures, dead, where = 0, set[str](), 0
+    failures, dead, where, heard = 0, set[str](), 0, False
     meter = Meter(remote.name, remote.num_bytes)
     try:
         while (have := part.stat().st_size if part.exists() else 0) != remote.num_bytes:
@@ -147,7 +150,8 @@ def _complete(remote: Remote, part: Path, pause: Callable[[float], None]) -> Non
                 failures = 1 if grown else failures + 1
                 dead |= {url} if error.dead else set()
                 where += not error.dead
-                if failures >= ATTEMPTS or len(dead) == len(remote.urls):
+                heard |= error.heard
+                if failures >= (ATTEMPTS if heard else ATTEMPTS_UNHEARD) or len(dead) == len(remote.urls):
                     raise _unreachable(remote, part, url, str(error)) from error
                 wait = 0.0 if error.dead else max(error.pause_s, min(2.0 ** (failures - 1), LONGEST_PAUSE_S))
                 print(f"{remote.name}: {error}; trying again in {wait:.0f} s", file=sys.stderr, flush=True)
@@ -168,9 +172,10 @@ def _transfer(url: str, remote: Remote, part: Path, have: int, meter: Meter) -> 
             part.unlink(missing_ok=True)
         delay = error.headers.get("Retry-After", "") if error.headers else ""
         gone = error.code in (401, 403, 404, 405, 410)
-        raise _Unusable(f"HTTP {error.code} {error.reason}", gone, float(delay) if delay.isdigit() else 0) from error
+        asked_s = min(float(delay), LONGEST_WAIT_S) if delay.isdigit() else 0.0
+        raise _Unusable(f"HTTP {error.code} {error.reason}", gone, asked_s) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _Unusable(str(getattr(error, "reason", "") or error) or type(error).__name__) from error
+        raise _Unusable(str(getattr(error, "reason", "") or error) or type(error).__name__, heard=False) from error
     with response:
         start = _start_of(response, have, remote)
         meter.done = start
