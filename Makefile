@@ -20,7 +20,7 @@ setup:
 	@tools/setup.sh
 
 demo: setup
-	@egs/librispeech_pse/run.sh --config=egs/librispeech_pse/conf/mini.yaml
+	@egs/librispeech_pse/run.sh
 
 test: setup
 	@$(PYTHON) -m pytest

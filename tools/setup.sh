@@ -53,8 +53,12 @@ make_venv() {
 
 # Pass on what takes long to download.
 show_progress() {
-  local line
+  local line hinted=false
   while IFS= read -r line; do
+    if [[ $line == *Collecting\ nvidia-* && $hinted == false ]] && ! command -v nvidia-smi >/dev/null; then
+      hinted=true
+      step "  no NVIDIA device seen: a PyTorch 2 GB smaller would do, see PSE_TORCH_INDEX in docs/dependencies.md"
+    fi
     if [[ $line =~ Downloading\ ([^ ]+)\ \(([0-9]{2,}[0-9.]*\ MB|[0-9.]+\ GB)\) ]]; then
       step "  downloading ${BASH_REMATCH[1]##*/} (${BASH_REMATCH[2]})"
     elif [[ $line == 'Installing collected packages: '*', '* ]]; then
@@ -120,9 +124,6 @@ rm -f -- "$stamp"
 make_venv
 log=$venv/setup.log
 : >"$log"
-if [[ -z ${PSE_TORCH_INDEX-} && $(uname -s) == Linux ]] && ! command -v nvidia-smi >/dev/null; then
-  step "no NVIDIA device seen: a smaller PyTorch would do, see PSE_TORCH_INDEX in docs/dependencies.md"
-fi
 step "installing packages"
 pip_install --only-binary=:all: setuptools || explain_failure
 pip_install --only-binary=:all: --no-build-isolation --editable '.[test]' || explain_failure
