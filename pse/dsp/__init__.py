@@ -1,0 +1,1 @@
+"""Signal processing that models, losses and corpora share."""
