@@ -1,0 +1,1 @@
+"""Networks: each module is one, and names its class in `PLUGIN`."""
