@@ -62,14 +62,15 @@ _list_stages() {
 
 # Run stage $1 (its place in the arrays).
 _run_stage() {
-  local status=0 began=$SECONDS log heading ending
+  local status=0 began=$SECONDS log heading ending told
   local -a command=("${_stage_words[@]:_stage_first[$1]:_stage_size[$1]}")
   heading="stage ${_stage_numbers[$1]} ${_stage_names[$1]}"
   say "== $heading =="
   if [[ $dry_run == true ]]; then
-    "${command[@]}" --dry_run || status=$?
+    told=$("${command[@]}" --dry_run 2>&1) || status=$?
     # 2: an earlier stage has to run first, which is what a dry run leaves out.
-    ((status != 2)) || status=0
+    ((status != 2)) || status=0 told='cannot be told before the stages above have run'
+    say "$told"
   else
     log=$expdir/log/${tag:+${tag//[^A-Za-z0-9._-]/_}.}${_stage_numbers[$1]}.${_stage_names[$1]}.log
     run_logged "$log" "${command[@]}" || status=$?
@@ -84,7 +85,7 @@ _run_stage() {
     } >&2
     exit "$status"
   fi
-  say "== $heading: $(duration $((SECONDS - began))) =="
+  [[ $dry_run == true ]] || say "== $heading: $(duration $((SECONDS - began))) =="
 }
 
 run_stages() {

@@ -170,6 +170,14 @@ def test_dry_run_is_handed_on_and_writes_nothing(recipe):
     assert "would run data" in done.stdout and "would run train" in done.stdout
 
 
+def test_a_dry_run_goes_on_past_a_stage_that_waits_for_another(recipe):
+    (recipe / "worker").write_text('#!/bin/sh\n[ "$1" = data ] || exec echo "would run $1"\necho no >&2\nexit 2\n')
+    done = run(recipe, "--dry_run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "would run corpus" in done.stdout and "would run train" in done.stdout
+    assert "cannot be told before the stages above have run" in done.stdout
+
+
 def test_an_experiment_directory_that_cannot_be_made_is_one_line(recipe):
     (recipe / "file").touch()
     done = run(recipe, "--expdir", str(recipe / "file"))
