@@ -69,6 +69,9 @@ def guarded(body: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command continues", file=sys.stderr, flush=True)
         return 130
+    except SystemExit as stop:
+        # argparse ends with 2, which here means that a stage is missing.
+        return 1 if stop.code == 2 else int(stop.code or 0)
     except BrokenPipeError:
         # The reader of our output went away (`pse ... | head`): nobody is left to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

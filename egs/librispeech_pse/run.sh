@@ -18,10 +18,11 @@ only=                 # TASK run one task of the stage, by the name that the sta
 config=conf/mini.yaml # FILE all settings (also --train_config)
 set=()                # KEY=VALUE change one setting; may be repeated
 tag=                  # NAME of the experiment; when not given, the config's
-corpus=               # mini|full the embedded or the published corpora; when not given, the config's
+corpus=               # mini|full|own the embedded corpora, the published, or your own; when not given, the config's
 librispeech_dir=      # DIR with LibriSpeech; when not given, it is downloaded
 fsd50k_dir=           # DIR with FSD50K, likewise
 musan_dir=            # DIR with MUSAN, likewise
+noise_dir=            # DIR with your own noises in place of FSD50K and MUSAN, split by recording
 fs=                   # HZ sample rate: 16000 or 16k
 seed=                 # N the same seed gives the same numbers
 ngpu=                 # N devices to train on, 0 for the CPU; when not given, what is there
@@ -39,7 +40,7 @@ source ./cmd.sh
 source ../../utils/stage.sh
 
 common=(--recipe_dir . --recipe personal)
-hand_on common config set tag corpus librispeech_dir fsd50k_dir musan_dir fs seed ngpu nj cmd \
+hand_on common config set tag corpus librispeech_dir fsd50k_dir musan_dir noise_dir fs seed ngpu nj cmd \
   datadir dumpdir expdir only force
 
 # Corpora: found where the options say, downloaded and verified, or synthesised on the spot.

@@ -20,6 +20,6 @@ def main(argv: Sequence[str]) -> int:
     from pse.models.info import describe, format_table
 
     for path in args.model:
-        about = {"model": str(path)} | describe(build(read_yaml(path), str(path)))
-        print(json.dumps(about) if args.json else format_table(about), flush=True)
+        about = describe(build(read_yaml(path), str(path)))
+        print(json.dumps({"model": str(path)} | about) if args.json else f"{path}\n{format_table(about)}", flush=True)
     return 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -36,6 +38,7 @@ def main(stage: str, make_tasks: TaskMaker, argv: Sequence[str], program: Sequen
         return 0
     tasks = _chosen(make_tasks(ctx), args.only)
     if args.only and os.environ.get("PSE_JOB"):
+        _end_with_parent()
         tasks[0].execute(ctx.config, args.force)
         return 0
     if args.dry_run:
@@ -48,6 +51,18 @@ def main(stage: str, make_tasks: TaskMaker, argv: Sequence[str], program: Sequen
     if not ran:
         print(f"up to date: {len(tasks)} of {len(tasks)} tasks, nothing to do", flush=True)
     return 0
+
+
+def _end_with_parent() -> None:
+    """A job whose stage was killed must not go on beside the command that continues it."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _pending(ctx: Context, tasks: list[Task], force: bool) -> list[tuple[Task, str]]:

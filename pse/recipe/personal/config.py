@@ -16,6 +16,7 @@ class MiniConfig:
     num_speakers: int = 40
     speaker_s: float = 120.0
     target_speaker_s: float = 300.0
+    noise_share: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def _mini(ctx: Context, config: Any) -> dict[str, Path]:
         num_speakers=amounts.num_speakers,
         seconds_per_speaker=amounts.speaker_s,
         target_seconds=amounts.target_speaker_s,
+        noise_share=amounts.noise_share,
         num_jobs=ctx.nj,
         progress=lambda line: print(line, flush=True),
     )

@@ -20,8 +20,9 @@ def tasks(ctx: Context) -> list[Task]:
         for system in systems:
             pack(ctx, config, system)
         print(f"{len(systems)} models packed in {ctx.exp / 'package'}", flush=True)
+        closing(ctx)
 
-    reads = ("pretrain.model", "seed", "corpus.name")
+    reads = ("pretrain.model", "seed", "corpus.name", "sample_rate")
     return [Task("packages", "pack", reads, (*weights, *scores), outputs, ctx.exp, run, made_by="score")]
 
 
@@ -34,6 +35,25 @@ def pack(ctx: Context, config: Any, system: System) -> None:
     model = build(config.pretrain.model, "pretrain.model")
     load_best(system.directory(ctx), model)
     save_package(ctx.exp / "package" / system.name, model, config.pretrain.model, card(ctx, config, system, model))
+
+
+def closing(ctx: Context) -> None:
+    """What a finished recipe leaves the user with: the table, the page, and the next command."""
+    import shlex
+
+    from pse.scoring.results_md import parse, result_lines
+
+    table, page = ctx.exp / "RESULTS.md", ctx.exp / "report" / "index.html"
+    if not table.is_file():
+        return
+    rows = parse(table.read_text(encoding="utf-8"))
+    best = next(iter(conditions(ctx)[next(r.tag for r in rows if r.tag in conditions(ctx))].values()))
+    model = shlex.quote(str((ctx.exp / "package" / best.name).absolute()))
+    print(f"\n{result_lines(rows)}\n")
+    print(f"listen: {page.absolute()}   (open it in a browser)")
+    print(f"table:  {table.absolute()}")
+    command = f"source egs/librispeech_pse/path.sh && pse enhance {model} your_recording.wav -o cleaned/"
+    print(f"next:   {command}", flush=True)
 
 
 def card(ctx: Context, config: Any, system: System, model: Any) -> str:

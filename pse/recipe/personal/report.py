@@ -45,17 +45,7 @@ def make_report(ctx: Context, config: Any, table: Path, page: Path) -> None:
     ]  # fmt: skip
     subtitle = f"{name}; {about['machine']}; commit {about['commit']}; {about['date']}"
     report.write(page, "Personalised speech enhancement", sections, subtitle, "Made by pse, stage report.")
-    _tell(ctx, rows, table, page, order)
-
-
-def _tell(ctx: Context, rows: list[Any], table: Path, page: Path, order: list[str]) -> None:
-    from pse.scoring.results_md import result_lines
-
-    print(result_lines(rows))
-    model = ctx.exp / "package" / next(iter(conditions(ctx)[order[0]].values())).name
-    print(f"table:  {table.absolute()}")
-    print(f"listen: {page.absolute()}   (open it in a browser)")
-    print(f"next:   pse enhance {model} your_recording.wav -o cleaned/", flush=True)
+    print(f"{table}\n{page}", flush=True)
 
 
 def _highlights(rows: list[Any], order: list[str]) -> Any:

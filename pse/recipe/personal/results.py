@@ -36,13 +36,13 @@ def rows(ctx: Context, config: Any) -> tuple[list[Row], list[str]]:
             start=system.method,
             clean_s=system.clean_s,
             params=about["parameters"],
-            macs_per_s=about["macs_per_s"],
+            macs_per_s=about["network_macs_per_s"] + about["stft_macs_per_s"],
             **fixed,
         )
         made.append(row)
         notes += said
     before = read_scores(ctx.exp / "scores_test" / "mixture.tsv")
-    row, said = from_summary(summarise(before), tag=INPUT, start="-", **fixed)
+    row, said = from_summary(summarise(before), tag=INPUT, start="", **fixed)
     return [*made, row], [*notes, *said]
 
 
