@@ -138,23 +138,15 @@ def _announce(tasks: list[Task], pending: list[tuple[Task, str]]) -> None:
 
 def _side_by_side(ctx: Context, tasks: list[Task], command: list[str]) -> None:
     """Start each task as a process of its own, `nj` at a time; stop at the first that fails."""
-    environ = os.environ | {"PSE_JOB": "1"}
-    waiting, running, done = list(tasks), {}, 0
+    waiting, running, done = list(enumerate(tasks)), {}, 0
+    # A polite end of the stage ends its jobs too, which then write their checkpoints.
+    signal.signal(signal.SIGTERM, _interrupt)
     start, said = time.monotonic(), 0.0
     try:
         while waiting or running:
             while waiting and len(running) < ctx.nj:
-                task = waiting.pop(0)
-                log = log_path(task)
-                log.parent.mkdir(parents=True, exist_ok=True)
-                with open(log, "w", encoding="utf-8") as out:
-                    running[task.name] = (
-                        task,
-                        subprocess.Popen(
-                            [*command, "--only", task.name], stdout=out, stderr=subprocess.STDOUT,
-                            stdin=subprocess.DEVNULL, env=environ,
-                        ),
-                    )
+                number, task = waiting.pop(0)
+                running[task.name] = (task, _start(ctx, task, number, command))
             time.sleep(0.1)
             for name, (task, process) in list(running.items()):
                 if process.poll() is None:
@@ -163,16 +155,35 @@ def _side_by_side(ctx: Context, tasks: list[Task], command: list[str]) -> None:
                 if process.returncode:
                     raise _failure(ctx, task, process.returncode)
                 done += 1
-                print(f"[{done}/{len(tasks)}] {name} done  {last_line(log_path(task))}", flush=True)
+                print(f"[{done}/{len(tasks)}] {last_line(log_path(task)) or name}", flush=True)
             if running and time.monotonic() - said > _INTERVAL_S:
                 said = time.monotonic()
-                now = "   ".join(last_line(log_path(t)) or f"{n} starting" for n, (t, _) in running.items())
-                print(f"  {said - start:4.0f} s  {now}", flush=True)
+                for name, (task, _) in running.items():
+                    print(f"  {said - start:4.0f} s  {last_line(log_path(task)) or name + ' is starting'}", flush=True)
     finally:
         _stop([p for _, p in running.values()])
 
 
+def _start(ctx: Context, task: Task, number: int, command: list[str]) -> subprocess.Popen:
+    environ = os.environ | {"PSE_JOB": "1"}
+    arguments = [*command, "--only", task.name]
+    if ctx.ngpu > 1:
+        # The models are small: one job a GPU keeps all of them busier than one job on all.
+        environ["CUDA_VISIBLE_DEVICES"] = str(number % ctx.ngpu)
+        arguments += ["--ngpu", "1"]
+    log = log_path(task)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w", encoding="utf-8") as out:
+        return subprocess.Popen(
+            arguments, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environ
+        )
+
+
 _INTERVAL_S = 10.0
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _stop(processes: list[subprocess.Popen]) -> None:

@@ -8,9 +8,11 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
@@ -56,29 +58,26 @@ def test_a_job_ends_with_the_stage_that_started_it(tmp_path: Path) -> None:
         place.arguments("--stage", "pretrain", "--stop_stage", "pretrain", *slow), start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=place.environment(),
     )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and len(jobs := _jobs(process.pid)) < 2:
-        time.sleep(0.2)
-    assert len(jobs) == 2
+    stage = psutil.Process(process.pid)
+    jobs = _wait(lambda: [p for p in stage.children(recursive=True) if "--only" in p.cmdline()], 2)
     told = place.run("--stage", "pretrain", "--stop_stage", "pretrain", expect=1)
     assert "is being written by" in told and "--tag" in told
-    for pid, command in _session(process.pid).items():
-        if "--only" not in command:
-            os.kill(pid, signal.SIGKILL)
-    while time.monotonic() < deadline and _jobs(process.pid):
-        time.sleep(0.2)
-    assert not _jobs(process.pid)
+    parents = {job.ppid() for job in jobs}
+    for pid in parents:
+        os.kill(pid, signal.SIGKILL)
+    _, alive = psutil.wait_procs(jobs, timeout=30)
     process.wait()
+    assert not alive
 
 
-def _session(leader: int) -> dict[int, str]:
-    listed = subprocess.run(["ps", "-o", "pid=,args=", "-s", str(leader)], capture_output=True, text=True, check=False)
-    rows = (line.strip().split(" ", 1) for line in listed.stdout.splitlines())
-    return {int(pid): command for pid, command in rows}
-
-
-def _jobs(leader: int) -> list[int]:
-    return [pid for pid, command in _session(leader).items() if " --only " in command]
+def _wait(find: Callable[[], list[psutil.Process]], how_many: int) -> list[psutil.Process]:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        found = find()
+        if len(found) >= how_many:
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"{how_many} jobs did not start")
 
 
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
