@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154
-# Where the jobs run: `--cmd local` is this machine, with --nj processes and --ngpu devices.
+# librispeech_pse: where the jobs run. `--cmd local` is this machine, with --nj processes and --ngpu devices.
 
 if [[ $cmd != local ]]; then
   printf '%s\n' "--cmd: there is no launcher $(printf %q "$cmd"); the launchers are: local" >&2

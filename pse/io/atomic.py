@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -102,11 +103,20 @@ def need_disk(path: str | Path, num_bytes: int, what: str) -> None:
         )
 
 
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
-def sole_writer(directory: str | Path) -> Iterator[None]:
+def sole_writer(directory: str | Path, wait_s: float = 2.0) -> Iterator[None]:
     """Hold the right to write into `directory`; a second process is refused and told who holds it.
 
-    The lock is the kernel's, so it ends with its process, also after kill -9.
+    The lock is the kernel's, so it ends with its process, also after kill -9. `wait_s` is for the
+    jobs of a killed stage, which end a moment after it.
     """
     directory = Path(directory)
     try:
@@ -115,14 +125,14 @@ def sole_writer(directory: str | Path) -> Iterator[None]:
     except OSError as error:
         raise from_os_error(error, directory) from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise PseError(
-                f"is being written by {holder}", directory, "wait for it, end it, or choose another --tag"
-            ) from error
+        deadline = time.monotonic() + wait_s
+        while not _locked(file):
+            if time.monotonic() >= deadline:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                fix = "wait for it, end it, or choose another --tag"
+                raise PseError(f"is being written by {holder}", directory, fix)
+            time.sleep(0.1)
         file.seek(0)
         file.truncate()
         file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))

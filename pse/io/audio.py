@@ -45,6 +45,7 @@ def probe(path: str | Path) -> AudioInfo:
         raise PseError("no such file", path)
     if path.stat().st_size == 0:
         raise PseError("the file is empty (0 bytes)", path, "copy or download it again")
+    _check_riff(path)
     try:
         info = soundfile.info(str(path))
     except (soundfile.LibsndfileError, RuntimeError) as error:
@@ -58,6 +59,24 @@ def probe(path: str | Path) -> AudioInfo:
             f"claims {info.channels} channels and {info.frames / info.samplerate:.0f} s", path, "cut it into parts"
         )
     return AudioInfo(str(path), int(info.samplerate), int(info.frames), int(info.channels))
+
+
+def _check_riff(path: Path) -> None:
+    """Refuse a WAV that is shorter than it says: libsndfile would read what is left without a word."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return
+        while len(chunk := file.read(8)) == 8:
+            size = int.from_bytes(chunk[4:], "little")
+            if chunk[:4] != b"data":
+                file.seek(size + size % 2, 1)
+                continue
+            there = path.stat().st_size - file.tell()
+            # Programs that write to a pipe leave 0 or the largest number there.
+            if there < size < 0xFFFFFF00:
+                raise PseError(f"is truncated: {there} of {size} bytes of audio", path, "copy or download it again")
+            return
 
 
 def _reason(error: Exception) -> str:

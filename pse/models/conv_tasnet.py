@@ -93,6 +93,7 @@ class ConvTasNet(Model):
 
     @property
     def causal(self) -> bool:
+        """Whether no output waits for more than the latency."""
         return self._causal
 
     def receptive_field_frames(self) -> int:
@@ -100,14 +101,17 @@ class ConvTasNet(Model):
         return 1 + sum(block.reach for block in self.blocks)
 
     def receptive_field_samples(self) -> int:
+        """Span of the convolutions."""
         length = self.encoder.shape[1]
         frames_per_sample = length // self.stride
         return (self.receptive_field_frames() + frames_per_sample - 2) * self.stride + length
 
     def algorithmic_latency_samples(self) -> int | None:
+        """One encoder window when causal."""
         return self.encoder.shape[1] if self.causal else None
 
     def process(self, mix: Tensor) -> Output:
+        """Estimates wavs [B, 1, T] of mix: [B, T]."""
         num_samples, length = mix.shape[1], self.encoder.shape[1]
         num_frames = 1 + max(0, -(-(num_samples - length) // self.stride))
         padded = functional.pad(mix, (0, length + (num_frames - 1) * self.stride - num_samples))

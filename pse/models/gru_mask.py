@@ -38,15 +38,19 @@ class GRUMask(Model):
 
     @property
     def causal(self) -> bool:
+        """Whether no output waits for more than the latency."""
         return not self.gru.bidirectional and self.normalize == "none"
 
     def receptive_field_samples(self) -> None:
+        """None: a recurrent network remembers everything."""
         return None
 
     def algorithmic_latency_samples(self) -> int | None:
+        """One STFT window when causal."""
         return self.transform.n_fft if self.causal else None
 
     def process(self, mix: Tensor) -> Output:
+        """Estimate wavs [B, 1, T] and masks [B, 1, K, F] of mix: [B, T]."""
         spectrum = self.transform.stft(mix)
         hidden = self.gru(spectrum.abs().mT)[0]
         mask = torch.sigmoid(self.mask(hidden)).mT.to(mix.dtype)

@@ -45,15 +45,19 @@ class SNRPredictor(Model):
 
     @property
     def causal(self) -> bool:
+        """Whether no output waits for more than the latency."""
         return self.normalize == "none"
 
     def receptive_field_samples(self) -> None:
+        """None: a recurrent network remembers everything."""
         return None
 
     def algorithmic_latency_samples(self) -> int | None:
+        """Half an STFT window when causal."""
         return self.transform.n_fft // 2 if self.causal else None
 
     def process(self, mix: Tensor) -> Output:
+        """Frame SNR in dB [B, F] of mix: [B, T]."""
         magnitude = self.transform.stft(mix).abs().mT
         feature = magnitude if self.feature == "magnitude" else (magnitude + LOG_FLOOR).log()
         return Output(frame_snr_db=self.snr(self.gru(feature)[0])[..., 0].to(mix.dtype))

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Recipe:
-    """config: dataclass of all keys. stages: stage name -> module with `tasks(ctx) -> list[Task]`."""
+    """config: dataclass of all keys. stages: stage name -> module with `tasks(ctx) -> list[Task]`.
+
+    check: `module:function` that refuses a config with names that the schema cannot know.
+    """
 
     config: type
     stages: Mapping[str, str]
     training_stages: tuple[str, ...] = ()
+    check: str = ""

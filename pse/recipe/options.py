@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ SHORTHANDS = {
     "musan_dir": "corpus.musan_dir",
     "noise_dir": "corpus.noise_dir",
 }
+
+
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -78,20 +82,29 @@ def context(args: argparse.Namespace, argv: list[str]) -> Context:
     recipe = find("recipe", args.recipe, "--recipe")
     raw = read_yaml(_config_path(args)) if args.config else {}
     overrides = [f"{key}={json.dumps(value)}" for key, value in _shorthands(args)]
-    raw = apply_overrides(raw, overrides + args.set)
-    config = bind(recipe.config, _resolve_models(raw, args.recipe_dir), args.config or "config")
+    # Models twice: a key inside a model file can be changed, and a model can be replaced by another file.
+    raw = apply_overrides(_resolve_models(raw, args.recipe_dir), overrides + args.set)
+    config = bind(recipe.config, _resolve_models(raw, args.recipe_dir), _told_by(args))
+    tag = args.tag or _default_tag(args, config)
+    if not TAG.fullmatch(tag):
+        raise PseError(f"{tag!r} cannot name a directory", "--tag", "use letters, digits and . _ -")
     return Context(
         recipe=recipe,
         config=config,
         recipe_dir=args.recipe_dir,
         data=args.datadir / config.corpus.name,
         dump=args.dumpdir / config.corpus.name,
-        exp=args.expdir / (args.tag or _default_tag(args, config)),
-        tag=args.tag or _default_tag(args, config),
+        exp=args.expdir / tag,
+        tag=tag,
         ngpu=_num_gpus(args.ngpu),
         nj=max(1, args.nj),
         options=tuple(argv),
     )
+
+
+def _told_by(args: argparse.Namespace) -> str:
+    """Where the config comes from, for error lines."""
+    return f"{args.config or 'config'}{' with --set' if args.set else ''}"
 
 
 def _config_path(args: argparse.Namespace) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import signal
 import subprocess
@@ -13,8 +14,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import yaml
+
+from pse.config import plain
 from pse.errors import PseError, StageMissingError, first_three
-from pse.io.atomic import sole_writer
+from pse.io.atomic import sole_writer, write_text
+from pse.io.jsonl import write_json
+from pse.recipe import environment
 from pse.recipe.options import Context, add_arguments, context
 from pse.recipe.stage import Task
 
@@ -42,15 +48,31 @@ def main(stage: str, make_tasks: TaskMaker, argv: Sequence[str], program: Sequen
         tasks[0].execute(ctx.config, args.force)
         return 0
     if args.dry_run:
-        return _tell(stage, tasks, _pending(ctx, tasks, args.force))
+        pending = _pending(ctx, tasks, args.force)
+        if pending:
+            _check(ctx)
+        return _tell(stage, tasks, pending)
+    # Without a lock first: two experiments may share data that is up to date.
+    if not _pending(ctx, tasks, args.force):
+        print(f"up to date: {len(tasks)} of {len(tasks)} tasks, nothing to do", flush=True)
+        return 0
+    _check(ctx)
     with ExitStack() as locks:
         for work in sorted({t.work for t in tasks}):
             locks.enter_context(sole_writer(work))
-        ran = sum(_run_wave(ctx, [t for t in tasks if t.wave == w], args.force, [*program, *argv])
-                  for w in sorted({t.wave for t in tasks}))
-    if not ran:
-        print(f"up to date: {len(tasks)} of {len(tasks)} tasks, nothing to do", flush=True)
+        if any(t.work == ctx.exp for t in tasks):
+            write_text(ctx.exp / "config.yaml", yaml.safe_dump(plain(ctx.config), sort_keys=False))
+            write_json(ctx.exp / "env.json", environment.facts())
+        for wave in sorted({t.wave for t in tasks}):
+            _run_wave(ctx, [t for t in tasks if t.wave == wave], args.force, [*program, *argv])
     return 0
+
+
+def _check(ctx: Context) -> None:
+    """Refuse what the schema cannot see (names of objectives and models) before anything runs."""
+    if ctx.recipe.check:
+        module, _, function = ctx.recipe.check.partition(":")
+        getattr(importlib.import_module(module), function)(ctx.config)
 
 
 def _end_with_parent() -> None:
@@ -77,7 +99,7 @@ def _tell(stage: str, tasks: list[Task], pending: list[tuple[Task, str]]) -> int
     return 0
 
 
-def _run_wave(ctx: Context, tasks: list[Task], force: bool, command: list[str]) -> int:
+def _run_wave(ctx: Context, tasks: list[Task], force: bool, command: list[str]) -> None:
     pending = _pending(ctx, tasks, force)
     _announce(tasks, pending)
     beside = [t for t, _ in pending if t.own_process]
@@ -88,7 +110,6 @@ def _run_wave(ctx: Context, tasks: list[Task], force: bool, command: list[str]) 
             task.execute(ctx.config, force)
     if beside:
         _side_by_side(ctx, beside, command)
-    return len(pending)
 
 
 def status(ctx: Context, make_tasks: TaskMaker) -> tuple[str, str]:
@@ -169,14 +190,16 @@ def _start(ctx: Context, task: Task, number: int, command: list[str]) -> subproc
     arguments = [*command, "--only", task.name]
     if ctx.ngpu > 1:
         # The models are small: one job a GPU keeps all of them busier than one job on all.
-        environ["CUDA_VISIBLE_DEVICES"] = str(number % ctx.ngpu)
-        arguments += ["--ngpu", "1"]
+        seen = environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(ctx.ngpu)))
+        environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[number % len(seen.split(","))]
     log = log_path(task)
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w", encoding="utf-8") as out:
         return subprocess.Popen(
-            arguments, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environ
-        )
+            arguments, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environ,
+            # Ctrl-C reaches the stage alone, which then ends its jobs politely, once.
+            start_new_session=True,
+        )  # fmt: skip
 
 
 _INTERVAL_S = 10.0

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -59,7 +58,7 @@ def test_a_killed_writer_leaves_the_old_file_and_the_lock_free(tmp_path: Path) -
     write_text(tmp_path / "a", "old")
     child = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None and child.stdout.readline() == "ready\n"
-    with pytest.raises(PseError, match=str(child.pid)), sole_writer(tmp_path):
+    with pytest.raises(PseError, match=str(child.pid)), sole_writer(tmp_path, 0):
         pass
     child.send_signal(signal.SIGKILL)
     child.wait()
@@ -70,10 +69,10 @@ def test_a_killed_writer_leaves_the_old_file_and_the_lock_free(tmp_path: Path) -
 
 
 def test_a_second_writer_of_the_same_process_tree_is_refused(tmp_path: Path) -> None:
-    with sole_writer(tmp_path), pytest.raises(PseError, match="being written by"), sole_writer(tmp_path):
+    with sole_writer(tmp_path), pytest.raises(PseError, match="being written by"), sole_writer(tmp_path, 0):
         pass
-    with sole_writer(tmp_path):
-        time.sleep(0)
+    with sole_writer(tmp_path, 0):
+        pass
 
 
 def test_more_than_the_disk_holds_is_refused_before_writing(tmp_path: Path) -> None:

@@ -70,6 +70,8 @@ def corrupt(path: Path, kind: str) -> None:
     elif kind == "cut":
         audio.write(path.with_suffix(".flac"), np.random.default_rng(0).uniform(-0.5, 0.5, RATE), RATE)
         path.write_bytes(path.with_suffix(".flac").read_bytes()[:9000])
+    elif kind == "short wav":
+        path.write_bytes(whole[:300])
     elif kind == "nan":
         broken = tone()
         broken[7] = np.nan
@@ -88,6 +90,7 @@ def corrupt(path: Path, kind: str) -> None:
         ("header only", "no samples"),
         ("random", "cannot be read"),
         ("cut", "cannot be decoded|truncated"),
+        ("short wav", "truncated: 256 of 32000 bytes"),
         ("nan", "1 samples that are NaN"),
         ("1 Hz", "sample rate of 1 Hz"),
     ],

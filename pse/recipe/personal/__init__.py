@@ -17,4 +17,5 @@ PLUGIN = Recipe(
         "pack": "pse.recipe.personal.pack",
     },
     training_stages=("snr_predictor", "pretrain", "finetune"),
+    check="pse.recipe.personal.training:check",
 )

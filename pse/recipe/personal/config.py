@@ -102,13 +102,22 @@ class PretrainConfig:
 
 
 @dataclass(frozen=True)
+class FinetuneTraining(TrainingConfig):
+    """Training with a little clean speech: a smaller step and less patience, as published."""
+
+    lr: float = 1e-4
+    min_examples: int = 0
+    patience_examples: int = 10_000
+
+
+@dataclass(frozen=True)
 class FinetuneConfig:
     """Stage finetune: seconds of the speaker's clean speech, and the methods to start from."""
 
     clean_s: list[float] = field(default_factory=list)
     start: list[str] = field(default_factory=list)
     objective: dict[str, Any] = field(default_factory=lambda: {"name": "supervised"})
-    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(lr=1e-4))
+    training: FinetuneTraining = field(default_factory=FinetuneTraining)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,23 @@ def split_objective(mapping: dict[str, Any], where: str) -> tuple[str, dict[str,
     return mapping["name"], {k: v for k, v in mapping.items() if k != "name"}
 
 
+def check(config: Any) -> None:
+    """Build every model and bind every objective of a config, so that a typo is told at once."""
+    import torch
+
+    from pse.models.base import build
+
+    where = {"pretrain.model": config.pretrain.model, "snr_predictor.model": config.snr_predictor.model}
+    with torch.device("meta"):
+        for place, model in where.items():
+            if model or place == "pretrain.model":
+                build(model, place)
+    objectives = {f"pretrain.methods.{n}": m.objective for n, m in config.pretrain.methods.items()}
+    for place, mapping in (objectives | {"finetune.objective": config.finetune.objective}).items():
+        name, options = split_objective(mapping, place)
+        bind(find("objective", name, place).Options, options, place)
+
+
 def make_objective(
     mapping: dict[str, Any],
     where: str,
@@ -68,4 +85,5 @@ def fit(
     model = build(model_config, "pretrain.model")
     if start_from is not None:
         load_best(start_from, model)
-    train(model, objective, training, place, config.seed, ctx.ngpu, about={"model": model_config, **(about or {})})
+    told = {"model": model_config, **(about or {})}
+    train(model, objective, training, place, config.seed, min(1, ctx.ngpu), about=told)
