@@ -68,6 +68,8 @@ def test_a_second_run_does_nothing_and_says_so(finished: Place) -> None:
         ("pretrain.methods.pseudo_se.objective.domain=segmental", {"pretrain"}, "objective.domain"),
         ("snr_predictor.clamp_db=20", {"snr_predictor"}, "snr_predictor.clamp_db"),
         ("data.min_duration_s=4.5", {"data"}, "data.min_duration_s"),
+        ("mixture.num_test=5", {"features"}, "mixture.num_test"),
+        ("seed=1", {"snr_predictor", "pretrain", "finetune", "report", "pack"}, "seed"),
         ("pretrain.model.hidden_size=9", {"pretrain", "finetune", "enhance", "report", "pack"}, "hidden_size"),
     ],
 )

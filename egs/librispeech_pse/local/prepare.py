@@ -34,7 +34,7 @@ def tasks(ctx: Context) -> list[Task]:
         write_sets(ctx, noise_sets(read_json(corpora), config))
 
     cuts = [f"data.{key}" for key in ("speakers", "min_duration_s", "test_s", "val_s", "train_s", "preval_s")]
-    filters = ("data.min_noise_duration_s", "data.num_valid_noises", "corpus.noise_manifest", "seed")
+    filters = ("data.min_noise_duration_s", "data.num_valid_noises", "corpus.noise_manifest", "data.seed")
     return [
         Task("speech", "data", tuple(cuts), (corpora,), lists[SPEECH_SETS], ctx.data, speech, "corpus"),
         Task("noise", "data", filters, (corpora,), lists[NOISE_SETS], ctx.data, noise, "corpus"),
@@ -94,11 +94,11 @@ def own_noise_sets(directory: Path, config: Any) -> dict[str, list[Recording]]:
 
     found = folder.scan(
         directory, manifest=config.corpus.noise_manifest, min_duration_s=config.data.min_noise_duration_s,
-        skip_bad=True, seed=config.seed,
+        skip_bad=True, seed=config.data.seed,
     )
     by_split = {s: [r for r in found if r.split == s] for s in ("train", "valid", "test")}
-    heard, surroundings, injected = folder.halves(by_split["train"], 3, config.seed)
-    valid_around, valid_injected = folder.halves(by_split["valid"], 2, config.seed)
+    heard, surroundings, injected = folder.halves(by_split["train"], 3, config.data.seed)
+    valid_around, valid_injected = folder.halves(by_split["valid"], 2, config.data.seed)
     return {
         "premix_train": heard, "premix_eval": surroundings, "premix_valid": valid_around,
         "noise_train": injected, "noise_valid": valid_injected, "noise_test": by_split["test"],

@@ -11,8 +11,9 @@ from pse.training.config import TrainingConfig
 
 @dataclass(frozen=True)
 class MiniConfig:
-    """The embedded corpus: how much of it to synthesise."""
+    """The embedded corpus: how much of it to synthesise, and which one."""
 
+    seed: int = 0
     num_speakers: int = 40
     speaker_s: float = 120.0
     target_speaker_s: float = 300.0
@@ -44,9 +45,11 @@ class DataConfig:
 
     speakers: target speakers; null takes all of the published twenty that are there. The split of
     a target speaker is cut by cumulated duration. user_noise: the FSD50K split that plays the
-    user's own surroundings; eval keeps it apart from what the SNR predictor has heard.
+    user's own surroundings; eval keeps it apart from what the SNR predictor has heard. seed: of
+    the split of one's own noises.
     """
 
+    seed: int = 0
     speakers: list[str] | None = None
     min_duration_s: float = 4.0
     min_noise_duration_s: float = 4.0
@@ -60,8 +63,13 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class MixtureConfig:
-    """How signals are mixed: lengths, ranges of signal-to-noise ratios, sizes of the fixed sets."""
+    """How signals are mixed: lengths, ranges of signal-to-noise ratios, and the fixed sets.
 
+    seed: of the fixed sets. It is not that of the trainings, so that experiments with several seeds
+    are validated and tested on the same mixtures.
+    """
+
+    seed: int = 0
     duration_s: float = 4.0
     premixture_snr_db: tuple[float, float] = (0.0, 15.0)
     snr_db: tuple[float, float] = (-5.0, 5.0)
@@ -152,7 +160,7 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class PersonalConfig:
-    """The whole recipe."""
+    """The whole recipe. seed: of first weights and of the mixtures drawn for training."""
 
     pretrain: PretrainConfig
     snr_predictor: PredictorConfig = field(default_factory=PredictorConfig)

@@ -21,8 +21,7 @@ def tasks(ctx: Context) -> list[Task]:
         for name, place in found.items():
             print(f"{name}: {place}", flush=True)
 
-    reads = ("corpus", "seed") if ctx.config.corpus.name == "mini" else ("corpus",)
-    return [Task("corpora", "corpus", reads, (), (target,), ctx.data, run)]
+    return [Task("corpora", "corpus", ("corpus",), (), (target,), ctx.data, run)]
 
 
 def _mini(ctx: Context, config: Any) -> dict[str, Path]:
@@ -32,7 +31,7 @@ def _mini(ctx: Context, config: Any) -> dict[str, Path]:
     root = config.corpus.downloads_dir / "mini"
     mini.make(
         root,
-        seed=config.seed,
+        seed=amounts.seed,
         num_speakers=amounts.num_speakers,
         seconds_per_speaker=amounts.speaker_s,
         target_seconds=amounts.target_speaker_s,

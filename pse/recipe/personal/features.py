@@ -50,7 +50,7 @@ def _mixtures(ctx: Context, name: str) -> Task:
         write_fixed(directory, _draw(ctx, config, name), sets)
 
     outputs = (directory / "specs.jsonl", directory / "sources.json")
-    reads = ("seed", "sample_rate", "mixture", "snr_predictor.snr_db", "snr_predictor.num_valid")
+    reads = ("sample_rate", "mixture", "snr_predictor.snr_db", "snr_predictor.num_valid")
     return Task(f"mixtures_{name}", "features", reads, inputs, outputs, ctx.dump, run, "features", wave=1)
 
 
@@ -70,7 +70,7 @@ def _draw(ctx: Context, config: Any, name: str) -> Iterator[Any]:
             sources,
             select(sources.speech, None if speaker is None else [speaker]),
             round(mixture.duration_s * config.sample_rate),
-            config.seed,
+            mixture.seed,
             name if speaker is None else f"{speaker}-{name}",
             mixture.snr_db,
             first,

@@ -6,7 +6,7 @@ from typing import Any
 
 from pse.errors import PseError
 from pse.recipe.options import Context
-from pse.recipe.personal.layout import System, cache_files, finetuned, start_of
+from pse.recipe.personal.layout import MIXING, System, cache_files, finetuned, start_of
 from pse.recipe.stage import Task
 
 
@@ -27,7 +27,9 @@ def _training(ctx: Context, system: System) -> Task:
     def run(config: Any) -> None:
         train_system(ctx, config, system)
 
-    reads = ("seed", "sample_rate", "mixture", "pretrain.model", "finetune.objective", "finetune.training")
+    reads = (
+        "seed", "sample_rate", *MIXING, "mixture.num_valid", "pretrain.model", "finetune.objective", "finetune.training"
+    )  # fmt: skip
     return Task(
         system.name, "finetune", reads, inputs, (place / "best.json",), ctx.exp, run, made_by="pretrain",
         own_process=True, place=place,

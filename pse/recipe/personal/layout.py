@@ -16,6 +16,10 @@ SPEECH_SETS = ("train", "valid", *(f"target_{p}" for p in TARGET_PARTS))
 NOISE_SETS = ("premix_train", "premix_valid", "premix_eval", "noise_train", "noise_valid", "noise_test")
 
 
+# What decides a mixture that is drawn for training.
+MIXING = ("mixture.duration_s", "mixture.premixture_snr_db", "mixture.snr_db")
+
+
 @dataclass(frozen=True)
 class System:
     """A trained model: a method, for one speaker or all, before or after few-shot fine-tuning."""

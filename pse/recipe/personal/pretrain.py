@@ -7,7 +7,7 @@ from typing import Any
 from pse.errors import PseError
 from pse.recipe.options import Context
 from pse.recipe.personal import predictor
-from pse.recipe.personal.layout import System, cache_files, pretrained
+from pse.recipe.personal.layout import MIXING, System, cache_files, pretrained
 from pse.recipe.stage import Task
 
 # Which caches and which fixed set a method is trained and validated on, by whose speech it hears.
@@ -46,7 +46,7 @@ def needs_predictor(ctx: Context, system: System) -> bool:
 def _training(ctx: Context, system: System) -> Task:
     place, (names, valid) = system.directory(ctx), sources_of(ctx, system)
     inputs = (*cache_files(ctx, *names.values()), ctx.dump / "mixtures" / valid / "specs.jsonl")
-    reads = ["seed", "sample_rate", "mixture", "pretrain.model", f"pretrain.methods.{system.method}"]
+    reads = ["seed", "sample_rate", *MIXING, "pretrain.model", f"pretrain.methods.{system.method}"]
     shared = system.speaker is None and ctx.config.pretrain.all_training is not None
     reads.append("pretrain.all_training" if shared else "pretrain.training")
     if needs_predictor(ctx, system):
