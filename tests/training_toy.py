@@ -1,7 +1,7 @@
 """A small real training for the tests: a recurrent denoiser with dropout, in milliseconds a step.
 
 `python -m tests.training_toy <directory> [json]` runs it as a process of its own; the JSON holds keys of
-TrainingConfig and of `Toy`.
+TrainingConfig, of `Toy` and of `run`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from pse.data.collate import Batch
+from pse.io.jsonl import read_jsonl
 from pse.losses.snr import neg_snr
+from pse.training import checkpoint, loop, progress
 from pse.training.config import TrainingConfig
 from pse.training.loop import TrainResult, train
 from pse.training.objectives.base import LossOut, Objective
@@ -38,10 +41,10 @@ CONFIG = TrainingConfig(
 class Denoiser(nn.Module):
     """GRU with dropout: its training depends on torch's random generator."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.2) -> None:
         super().__init__()
         self.gru = nn.GRU(1, 8, batch_first=True)
-        self.drop = nn.Dropout(0.2)
+        self.drop = nn.Dropout(dropout)
         self.out = nn.Linear(8, 1)
 
     def forward(self, mix: Tensor) -> Tensor:
@@ -90,13 +93,36 @@ class Toy(Objective):
 
 
 def run(
-    directory: Path, objective: Objective | None = None, seed: int = 3, **keys: Any
+    directory: Path, objective: Objective | None = None, seed: int = 3, dropout: float = 0.2, **keys: Any
 ) -> tuple[TrainResult, nn.Module]:
     """Train the toy from a fixed start; `keys` change CONFIG."""
     torch.manual_seed(0)
-    model = Denoiser()
+    model = Denoiser(dropout)
     config = dataclasses.replace(CONFIG, **keys)
     return train(model, objective or Toy(), config, directory, seed, about={"model": "toy"}), model
+
+
+def lines(directory: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without the clock."""
+    return [{k: v for k, v in r.items() if k != "seconds"} for r in read_jsonl(directory / "metrics.jsonl")]
+
+
+def last(directory: Path) -> dict[str, Tensor]:
+    """Weights and Adam's moments of the last checkpoint."""
+    found = checkpoint.load_checkpoint(directory, "last")
+    return {**found.tensors, **checkpoint.load_file(found.path / "optimizer.safetensors")}
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """Whether two sets of tensors are the same, bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(v, other[k]) for k, v in one.items())
+
+
+def plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread, no figures, no TensorBoard: quick."""
+    torch.set_num_threads(1)
+    monkeypatch.setattr(loop, "draw_curve", lambda *arguments: None)
+    monkeypatch.setattr(progress, "_tensorboard", lambda *arguments: None)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def _whole(
     estimate: Tensor, target: Tensor, weights: Tensor | None = None, *, function: SignalLoss, **options: Any
 ) -> Tensor:
     if weights is not None:
-        weights = frames_to_samples(weights.detach().float(), HOP, target.shape[-1])
+        weights = frames_to_samples(weights.float(), HOP, target.shape[-1])
     return function(estimate, target, weights, **options)
 
 

@@ -7,11 +7,13 @@ here are small, so there is little to hide behind it.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import itertools
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -50,6 +52,9 @@ class Engine:
         self.accelerator = Accelerator(cpu=ngpu == 0, mixed_precision=precision)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.device = self.accelerator.device
+        if self.world > 1:
+            atexit.unregister(_leave_group)
+            atexit.register(_leave_group)
         if ngpu > 1 and self.world != ngpu:
             fix = f"start it with: torchrun --nproc-per-node {ngpu}"
             raise PseError(f"asks for {ngpu} processes, {self.world} runs", "--ngpu", fix)
@@ -62,10 +67,6 @@ class Engine:
     def autocast(self) -> AbstractContextManager[None]:
         """Mixed precision, where the config asks for it."""
         return self.accelerator.autocast()
-
-    def optimizer(self, parameters: Sequence[Tensor], lr: float) -> torch.optim.Optimizer:
-        """Adam; under fp16 with a gradient scaler."""
-        return self.accelerator.prepare_optimizer(torch.optim.Adam(parameters, lr=lr))
 
     def backward(self, loss: Tensor) -> None:
         """Gradients of the (scaled) loss."""
@@ -83,9 +84,10 @@ class Engine:
             parameter.grad = piece.view_as(parameter)
         return scalars
 
-    def clip(self, parameters: Sequence[Tensor], largest: float) -> Tensor:
+    def clip(self, optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], largest: float) -> Tensor:
         """Clip the gradient to a norm of `largest` (0: leave it); returns the norm before."""
-        return self.accelerator.clip_grad_norm_(parameters, largest or float("inf"))
+        self.accelerator.unscale_gradients(optimizer)
+        return nn.utils.clip_grad_norm_(parameters, largest or float("inf"))
 
     @property
     def scale(self) -> float:
@@ -93,11 +95,15 @@ class Engine:
         return 1.0 if self.accelerator.scaler is None else float(self.accelerator.scaler.get_scale())
 
     def update(self, optimizer: torch.optim.Optimizer, finite: bool) -> None:
-        """Apply a finite gradient, drop another one (fp16's scaler then scales down), and clear it."""
+        """Apply a finite gradient, drop another one (fp16's scaler then scales down), and clear it.
+
+        The optimizer is torch's own: accelerate's wrapper looks for optional packages in every step.
+        """
+        scaler = self.accelerator.scaler
         if finite:
-            optimizer.step()
-        elif self.accelerator.scaler is not None:
-            self.accelerator.scaler.update()
+            optimizer.step() if scaler is None else scaler.step(optimizer)
+        if scaler is not None:
+            scaler.update()
         optimizer.zero_grad()
 
     def scaler_state(self) -> dict[str, float] | None:
@@ -181,7 +187,22 @@ class Engine:
     def seed_step(self, seed: int, examples: int) -> None:
         """Seed torch for one step by (seed, position, process): a resumed run needs no old generator."""
         digest = hashlib.sha256(f"{seed}/{examples}/{self.rank}".encode()).digest()
-        torch.manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+        number = int.from_bytes(digest[:8], "big", signed=True)
+        # Not torch.manual_seed: without a GPU it records a stack trace at every call.
+        torch.default_generator.manual_seed(number)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(number)
+
+
+def _leave_group() -> None:
+    """Take leave of the other processes before the interpreter ends.
+
+    Gloo's threads release the tensors of the last reduction a moment after it, for which they need the
+    interpreter; one that comes too late aborts the process. Sleeping lets them have it.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+        time.sleep(0.2)
 
 
 def launch(arguments: Sequence[str], processes: int) -> int:

@@ -116,7 +116,7 @@ class _Run:
         for helper in objective.modules():
             helper.to(engine.device).eval().requires_grad_(False)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = engine.optimizer(self.parameters, config.lr)
+        self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr)
         self.state = Counters()
         self.saved_examples = -1
         self.metrics: Metrics | None = None
@@ -175,7 +175,7 @@ class _Run:
         batches = self.engine.batches(self.objective, self.config.batch_size, 0)
         for number, batch in zip(range(2), batches, strict=False):
             total, _ = self._gradients(batch, number)
-            norm = self.engine.clip(self.parameters, self.config.clip_grad_norm)
+            norm = self.engine.clip(self.optimizer, self.parameters, self.config.clip_grad_norm)
             self.engine.update(self.optimizer, math.isfinite(total.item()) and math.isfinite(norm.item()))
         self.engine.evaluate(self.model, self.objective, most=1)
         if self.engine.is_main:
@@ -227,7 +227,7 @@ class _Run:
         scale = self.engine.scale
         scalars = [total, total.new_tensor(float(stop)), *(v.detach().float() for v in parts.values())]
         averaged = self.engine.average(self.parameters, torch.stack(scalars))
-        norm = self.engine.clip(self.parameters, self.config.clip_grad_norm)
+        norm = self.engine.clip(self.optimizer, self.parameters, self.config.clip_grad_norm)
         # One transfer from the device for all that is looked at.
         loss, asked, *values, size = torch.cat([averaged, norm.detach().float().reshape(1)]).tolist()
         finite = math.isfinite(loss) and math.isfinite(size)

@@ -99,8 +99,11 @@ class Progress:
 
     def _write_log(self, text: str) -> None:
         if self._log is not None:
-            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-            self._log.flush()
+            try:
+                self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+                self._log.flush()
+            except OSError as error:
+                raise from_os_error(error, self._log.name) from error
 
     def close(self) -> None:
         """End an open line and close train.log."""

@@ -132,6 +132,27 @@ def test_robust_frames_stay_within_thirty_decibels() -> None:
         assert frame_losses(estimate, target, "neg_snr", "robust").abs().max() <= 30.0
 
 
+def test_noise_at_the_floor_of_a_pause_costs_three_decibels() -> None:
+    """The floor lies 30 dB below the mean frame of the target."""
+    target, pause = _pause()
+    level = (_published_frame_energies(target).mean() / 1000).item()
+    noise = torch.zeros_like(target)
+    noise[:, T // 2 :] = math.sqrt(level / 384)
+    losses = frame_losses(target + noise, target, "neg_snr", "robust")[:, T // 2 // 256 + 3 : -3]
+    assert torch.allclose(losses, torch.full_like(losses, 30 * math.tanh(10 * math.log10(2) / 30)), atol=0.02)
+
+
+def _published_frame_energies(signal: Tensor) -> Tensor:
+    padded = torch.nn.functional.pad(signal[None], (512, 512), mode="reflect")[0, 0]
+    return (padded.unfold(0, 1024, 256) * torch.hann_window(1024)).square().sum(-1)
+
+
+@pytest.mark.parametrize("gain", [0.1, 1.0, 10.0])
+def test_a_perfect_estimate_is_worth_eighty_decibels_at_any_scale(gain: float) -> None:
+    target = _noise(13, 1, T)
+    assert snr.neg_si_sdr(gain * target, target).item() == pytest.approx(-80.0, abs=0.1)
+
+
 @pytest.mark.parametrize("domain", ["whole", "segmental"])
 @pytest.mark.parametrize("name", NAMES)
 def test_samples_of_no_weight_have_no_gradient(name: str, domain: str) -> None:
