@@ -32,7 +32,7 @@ class _Crash(Toy):
         super().__init__()
         self.at = at
 
-    def loss(self, model: nn.Module, batch: Batch):  # noqa: ANN201
+    def loss(self, model: nn.Module, batch: Batch):
         if batch.ids[0] == f"tone-{self.at}" and checkpoint.steps(self.directory):
             raise RuntimeError("power cut")
         return super().loss(model, batch)
@@ -65,7 +65,7 @@ def test_a_signal_saves_and_the_same_call_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture, number: int, error: type[BaseException]
 ) -> None:
     class Signalled(Toy):
-        def loss(self, model: nn.Module, batch: Batch):  # noqa: ANN202
+        def loss(self, model: nn.Module, batch: Batch):
             if batch.ids[0] == "tone-28":
                 os.kill(os.getpid(), number)
             return super().loss(model, batch)
@@ -126,7 +126,7 @@ def test_the_first_nonfinite_module_or_weight_is_named() -> None:
     assert guard.first_nonfinite(model, Toy(), batch) == "the weight out.bias"
 
     class Kink(Toy):
-        def loss(self, model: nn.Module, batch: Batch):  # noqa: ANN202
+        def loss(self, model: nn.Module, batch: Batch):
             out = super().loss(model, batch)
             return dataclasses.replace(out, total=out.total + (model.out.bias * 0).abs().sqrt().sum())
 

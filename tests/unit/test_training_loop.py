@@ -86,7 +86,7 @@ class _Scripted(Toy):
         super().__init__()
         self.values, self.calls = values, -1
 
-    def valid_batches(self):  # noqa: ANN201
+    def valid_batches(self):
         self.calls += 1
         return super().valid_batches()
 
@@ -155,7 +155,7 @@ def test_what_cannot_work_fails_before_the_first_step(tmp_path: Path) -> None:
         headline = "pesq"
 
     class Empty(Toy):
-        def valid_batches(self):  # noqa: ANN202
+        def valid_batches(self):
             return []
 
     with pytest.raises(PseError, match="gives no 'pesq'"):
