@@ -22,10 +22,10 @@ FILES = ("config.json", "model.safetensors", "card.md")
 
 def save_package(directory: Path, model: Any, model_config: Mapping[str, Any], card: str) -> None:
     """Write a package directory, whole or not at all."""
-    from safetensors.torch import save_file
+    from pse.io.tensors import write_tensors
 
     with writing_dir(directory) as new:
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, new / "model.safetensors")
+        write_tensors(new / "model.safetensors", model.state_dict())
         config = {"format": FORMAT, "model": dict(model_config)}
         (new / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         (new / "card.md").write_text(card, encoding="utf-8")

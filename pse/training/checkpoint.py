@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pse import __version__
 from pse.errors import PseError, StageMissingError, first_three
 from pse.io.atomic import writing_dir
 from pse.io.jsonl import read_json, write_json
+from pse.io.tensors import write_tensors
 
 FORMAT_VERSION = 1
 _NAME = re.compile(r"step-(\d{8,12})")
@@ -71,11 +72,6 @@ def write(
         (part / "DONE").write_text(_sha256(part / "SHA256SUMS") + "\n", encoding="utf-8")
     if (fault := find_fault(path)) is not None:
         raise PseError(f"what was written cannot be read back ({fault})", path, "check the disk")
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file that, unlike one of `save_file`, has the permissions of any other file."""
-    path.write_bytes(save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
 
 
 def _sha256(path: Path) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pse.errors import PseError, first_three
 from pse.io.atomic import writing_dir
 from pse.io.jsonl import write_json
-from pse.training.checkpoint import write_tensors
+from pse.io.tensors import write_tensors
 
 if TYPE_CHECKING:
     from pse.data.collate import Batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pse.recipe.options import Context
-from pse.recipe.personal.layout import System, cache_files, conditions
+from pse.recipe.personal.layout import System, cache_files, conditions, trained
 from pse.recipe.stage import Task
 
 BATCH = 16
@@ -16,7 +16,7 @@ def tasks(ctx: Context) -> list[Task]:
     test = ctx.dump / "mixtures" / "test" / "specs.jsonl"
     made = []
     for condition, systems in conditions(ctx).items():
-        models = tuple(sorted({s.directory(ctx) / "best.json" for s in systems.values()}))
+        models = tuple(sorted({p for s in systems.values() for p in trained(ctx, s)}))
         place = ctx.exp / "enhanced_test" / condition
         inputs = (*models, test, *cache_files(ctx, "target_test", "noise_test"))
         last = "finetune" if next(iter(systems.values())).clean_s is not None else "pretrain"

@@ -6,7 +6,7 @@ from typing import Any
 
 from pse.errors import PseError
 from pse.recipe.options import Context
-from pse.recipe.personal.layout import MIXING, System, cache_files, finetuned, start_of
+from pse.recipe.personal.layout import MIXING, System, cache_files, finetuned, start_of, trained
 from pse.recipe.stage import Task
 
 
@@ -20,9 +20,9 @@ def tasks(ctx: Context) -> list[Task]:
 
 
 def _training(ctx: Context, system: System) -> Task:
-    place, start = system.directory(ctx), start_of(ctx, system).directory(ctx)
+    place = system.directory(ctx)
     caches = cache_files(ctx, "target_train", "target_val", "noise_train", "noise_valid")
-    inputs = (start / "best.json", *caches)
+    inputs = (*trained(ctx, start_of(ctx, system)), *caches)
 
     def run(config: Any) -> None:
         train_system(ctx, config, system)
@@ -56,5 +56,5 @@ def train_system(ctx: Context, config: Any, system: System) -> None:
     objective = make_objective(config.finetune.objective, "finetune.objective", given["train"], valid)
     fit(
         ctx, config, config.pretrain.model, objective, config.finetune.training, system.directory(ctx),
-        start_from=start_of(ctx, system).directory(ctx), about={"system": system.name, "clean_s": system.clean_s},
+        config.finetune.objective, start_from=start_of(ctx, system).directory(ctx),
     )

@@ -85,6 +85,17 @@ def conditions(ctx: Context) -> dict[str, dict[str, System]]:
     return table
 
 
+def finished(ctx: Context, stage: str, task: str) -> tuple[Path, ...]:
+    """The record of a finished training: its best.json is there from the first checkpoint on."""
+    return (ctx.exp / ".done" / stage / f"{task}.json",)
+
+
+def trained(ctx: Context, system: System) -> tuple[Path, ...]:
+    """What stands for the weights of a system: which checkpoint is best, and that training has ended."""
+    stage = "pretrain" if system.clean_s is None else "finetune"
+    return (system.directory(ctx) / "best.json", *finished(ctx, stage, system.name))
+
+
 def cache_files(ctx: Context, *sets: str) -> tuple[Path, ...]:
     """The files that stand for the content of these sets' audio caches."""
     return tuple(ctx.dump / s / "cache.json" for s in sets)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from pse.recipe.options import Context
-from pse.recipe.personal.layout import System, conditions, finetuned, pretrained
+from pse.recipe.personal.layout import System, conditions, finetuned, pretrained, trained
 from pse.recipe.stage import Task
 
 
 def tasks(ctx: Context) -> list[Task]:
     """One task packs all systems: exp/<tag>/package/<system>."""
     systems = [*pretrained(ctx), *finetuned(ctx)]
-    weights = [s.directory(ctx) / "best.json" for s in systems]
+    weights = [p for s in systems for p in trained(ctx, s)]
     scores = [ctx.exp / "scores_test" / c / "summary.json" for c in conditions(ctx)]
     outputs = tuple(ctx.exp / "package" / s.name / "SHA256SUMS" for s in systems)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pse.recipe.options import Context
-from pse.recipe.personal.layout import cache_files
+from pse.recipe.personal.layout import cache_files, finished
 from pse.recipe.stage import Task
 
 HOP_SAMPLES = 256
@@ -35,7 +35,8 @@ def tasks(ctx: Context) -> list[Task]:
     return [
         Task("train", "snr_predictor", reads, inputs, (best,), ctx.exp, train, "features", place=place),
         Task(
-            "evaluate", "snr_predictor", ("snr_predictor",), (best, *inputs[-1:]),
+            "evaluate", "snr_predictor", ("snr_predictor",),
+            (best, *finished(ctx, "snr_predictor", "train"), *inputs[-1:]),
             (place / "accuracy.json", place / "images" / "frame_snr.png"), ctx.exp, evaluate, "snr_predictor", wave=1,
         ),
     ]

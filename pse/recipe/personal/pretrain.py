@@ -7,7 +7,7 @@ from typing import Any
 from pse.errors import PseError
 from pse.recipe.options import Context
 from pse.recipe.personal import predictor
-from pse.recipe.personal.layout import MIXING, System, cache_files, pretrained
+from pse.recipe.personal.layout import MIXING, System, cache_files, finished, pretrained
 from pse.recipe.stage import Task
 
 # Which caches and which fixed set a method is trained and validated on, by whose speech it hears.
@@ -55,7 +55,7 @@ def _training(ctx: Context, system: System) -> Task:
                 f"method {system.method} weights its frames by the SNR predictor, and there is none",
                 "snr_predictor.model", "name a model, e.g. conf/models/snr_predictor_small.yaml",
             )
-        inputs = (*inputs, predictor.directory(ctx) / "best.json")
+        inputs = (*inputs, predictor.directory(ctx) / "best.json", *finished(ctx, "snr_predictor", "train"))
         reads.append("snr_predictor.model")
 
     def run(config: Any) -> None:
@@ -87,4 +87,4 @@ def train_system(ctx: Context, config: Any, system: System, names: dict[str, str
     )
     shared = system.speaker is None and ctx.config.pretrain.all_training is not None
     training = config.pretrain.all_training if shared else config.pretrain.training
-    fit(ctx, config, config.pretrain.model, objective, training, system.directory(ctx), about={"system": system.name})
+    fit(ctx, config, config.pretrain.model, objective, training, system.directory(ctx), method.objective)

@@ -71,10 +71,13 @@ def fit(
     objective: Any,
     training: TrainingConfig,
     place: Path,
+    loss: dict[str, Any],
     start_from: Path | None = None,
-    about: dict[str, Any] | None = None,
 ) -> None:
-    """Build the model from the seed, or from the best weights of another training, and train it."""
+    """Build the model from the seed, or from the best weights of another training, and train it.
+
+    `loss` is the config of the objective: with the model it tells one training from another.
+    """
     import torch
 
     from pse.models.base import build
@@ -85,5 +88,5 @@ def fit(
     model = build(model_config, "pretrain.model")
     if start_from is not None:
         load_best(start_from, model)
-    told = {"model": model_config, **(about or {})}
+    told = {"model": model_config, "objective": loss}
     train(model, objective, training, place, config.seed, min(1, ctx.ngpu), about=told)
