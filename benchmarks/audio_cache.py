@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from pse.data.cache import AudioCache, build
+from pse.data.cache import AudioCache
+from pse.data.cache_build import build
 from pse.io import datadir
 from pse.io.ark import Archive, write_ark
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pse.data.cache import MemoryCache, gini_index
+from pse.data.cache import MemoryCache
+from pse.data.cache_build import gini_index
 from pse.data.mixture import (
     Crop,
     MixtureSampler,

@@ -31,7 +31,7 @@ def _cache(ctx: Context, name: str) -> Task:
     source, target = ctx.data / name, ctx.dump / name
 
     def run(config: Any) -> None:
-        from pse.data.cache import build
+        from pse.data.cache_build import build
 
         build(source, target, config.sample_rate, ctx.nj, lambda line: print(line, flush=True))
 
