@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,6 @@ class Context:
 
     def repeat(self, stage: str, task: str | None = None) -> str:
         """The command that runs one stage, or one task of it, again."""
-        import shlex
-
         only = ["--only", task] if task else []
         return shlex.join(["./run.sh", "--stage", stage, "--stop_stage", stage, *self.options, *only])
 

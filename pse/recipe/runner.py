@@ -131,7 +131,8 @@ def status(ctx: Context, make_tasks: TaskMaker) -> tuple[str, str]:
 def _user_options(argv: Sequence[str]) -> list[str]:
     """The options worth repeating to a user: all but the recipe's own and those that select."""
     out, skip = [], {"--recipe", "--recipe_dir", "--only"}
-    items = iter(argv)
+    words = (w.split("=", 1) if w.startswith("--") and "=" in w else [w] for w in argv)
+    items = iter([part for word in words for part in word])
     for item in items:
         if item in skip:
             next(items, None)

@@ -20,6 +20,7 @@ import pse
 from pse.config import flatten
 from pse.errors import StageMissingError, first_three, from_os_error
 from pse.io.jsonl import write_json
+from pse.recipe import environment
 
 
 class View:
@@ -115,7 +116,8 @@ class Task:
             self.run(View(config, self.reads))
         except OSError as error:
             raise from_os_error(error) from error
-        write_json(self.record_path, now | {"seconds": round(time.monotonic() - start, 2)})
+        about = {"seconds": round(time.monotonic() - start, 2), "commit": environment.commit()}
+        write_json(self.record_path, now | about)
         started.unlink()
 
 

@@ -136,6 +136,10 @@ class ScoreConfig:
         default_factory=lambda: ["si_sdr", "sdr", "pesq", "estoi"]
     )
 
+    def __post_init__(self) -> None:
+        if "si_sdr" not in self.metrics:
+            raise ValueError("metrics needs si_sdr: the systems are put in order by it")
+
 
 @dataclass(frozen=True)
 class ClaimConfig:

@@ -35,7 +35,7 @@ def make_report(ctx: Context, config: Any, table: Path, page: Path) -> None:
     command = results.command(ctx)
     header = about | {
         "title": f"Results of {ctx.tag}", "generated_by": "pse report", "claims": claims,
-        "commands": {name: [command]}, "notes": {name: sorted(set(notes))},
+        "commands": {name: [command]}, "notes": {name: [*results.notes_on_data(ctx), *sorted(set(notes))]},
     }  # fmt: skip
     write_text(table, results_md.render(rows, header))
     order = results.best_first(conditions(ctx), rows)

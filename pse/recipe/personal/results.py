@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
+from pse.data.cache import AudioCache
+from pse.io.jsonl import read_json
 from pse.recipe.environment import commit
 from pse.recipe.options import Context
-from pse.recipe.personal.layout import System, conditions
+from pse.recipe.personal.layout import NOISE_SETS, SPEECH_SETS, System, conditions, trained
 from pse.scoring.results_md import Claim, Row, from_summary
 from pse.scoring.tables import ScoreRow, compare, read_scores, summarise
 
@@ -26,7 +29,7 @@ def rows(ctx: Context, config: Any) -> tuple[list[Row], list[str]]:
 
     about = describe(build(config.pretrain.model, "pretrain.model"))
     test_set = f"{config.corpus.name}, {len(_speakers(ctx))} target speakers"
-    fixed = {"test_set": test_set, "seeds": (config.seed,), "commit": commit()}
+    fixed = {"test_set": test_set, "seeds": (config.seed,)}
     made, notes = [], []
     for condition, systems in conditions(ctx).items():
         system = next(iter(systems.values()))
@@ -36,14 +39,21 @@ def rows(ctx: Context, config: Any) -> tuple[list[Row], list[str]]:
             start=system.method,
             clean_s=system.clean_s,
             params=about["parameters"],
+            commit=_trained_at(ctx, system),
             macs_per_s=about["network_macs_per_s"] + about["stft_macs_per_s"],
             **fixed,
         )
         made.append(row)
         notes += said
     before = read_scores(ctx.exp / "scores_test" / "mixture.tsv")
-    row, said = from_summary(summarise(before), tag=INPUT, start="", **fixed)
+    row, said = from_summary(summarise(before), tag=INPUT, start="", commit=commit(), **fixed)
     return [*made, row], [*notes, *said]
+
+
+def _trained_at(ctx: Context, system: System) -> str:
+    """The commit that a system was trained with, out of the record of its training."""
+    record = read_json(trained(ctx, system)[-1])
+    return str(record.get("commit", ""))
 
 
 def _speakers(ctx: Context) -> set[str]:
@@ -70,11 +80,44 @@ def _judge(ctx: Context, claim: Any) -> Claim:
     return Claim(claim.claim, claim.source, evidence, verdict)
 
 
-def command(ctx: Context) -> str:
-    """The command that made everything."""
-    import shlex
+def notes_on_data(ctx: Context) -> list[str]:
+    """What was trained and tested on, and how the systems do for each speaker where these are few."""
+    parts = []
+    for name in (*SPEECH_SETS, *NOISE_SETS):
+        cache = AudioCache(ctx.dump / name)
+        minutes = sum(cache.num_samples.values()) / cache.sample_rate / 60
+        who = f"{len(set(cache.speaker.values()))} speakers" if name in SPEECH_SETS else f"{len(cache.ids)} recordings"
+        parts.append(f"{name} {who} {minutes:.1f} min")
+    told = ["data: " + ", ".join(parts)]
+    speakers = sorted(_speakers(ctx))
+    for speaker in speakers if 1 < len(speakers) <= 4 else ():
+        gains = []
+        for condition in conditions(ctx):
+            rows_of = [r for r in scores_of(ctx, condition) if r.speaker == speaker]
+            gain = summarise(rows_of)["columns"]["si_sdr_i"]["mean"] if rows_of else None
+            gains.append(f"{condition} {'-' if gain is None else f'{gain:.2f}'}")
+        told.append(f"mean SI-SDRi in dB for speaker {speaker}: " + ", ".join(gains))
+    return told
 
-    return "cd egs/librispeech_pse && " + shlex.join(["./run.sh", *ctx.options])
+
+# Options that say where files lie on this machine and nothing about the result.
+PLACES = ("--datadir", "--dumpdir", "--expdir")
+
+
+def command(ctx: Context) -> str:
+    """The command that made everything; directories of this machine are replaced by what they hold."""
+    words, options = [], iter(ctx.options)
+    for option in options:
+        value = next(options, "")
+        key, sign, content = value.partition("=") if option == "--set" else (option[2:], "=", value)
+        name = key.rpartition(".")[2]
+        if option in PLACES or name == "downloads_dir":
+            continue
+        if name.endswith(("_dir", "_manifest")) and sign and Path(content).is_absolute():
+            stand_in = f"/path/to/{name.removesuffix('_dir')}"
+            value = f"{key}={stand_in}" if option == "--set" else stand_in
+        words += [option, value]
+    return "cd egs/librispeech_pse && " + shlex.join(["./run.sh", *words])
 
 
 def read_if_there(path: Path) -> bytes | None:
