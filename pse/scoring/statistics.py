@@ -109,3 +109,18 @@ def paired_by_id(
     """`paired_difference` over the ids that both have, in the order of the ids."""
     ids = sorted(a.keys() & b.keys())
     return paired_difference([a[i] for i in ids], [b[i] for i in ids], confidence)
+
+
+def clustered_difference(
+    a: Mapping[str, float], b: Mapping[str, float], cluster: Mapping[str, str], confidence: float = 0.95
+) -> Difference | None:
+    """How much higher `b` is than `a`, where items of one cluster are not independent.
+
+    The paired differences are averaged within each cluster (mixtures of one utterance, say), and the
+    interval and the tests are over the clusters: n is their number. None for no pairs.
+    """
+    groups: dict[str, list[float]] = {}
+    for item in sorted(a.keys() & b.keys()):
+        groups.setdefault(cluster[item], []).append(b[item] - a[item])
+    means = [sum(values) / len(values) for values in groups.values()]
+    return paired_difference([0.0] * len(means), means, confidence)

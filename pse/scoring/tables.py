@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from pse.errors import PseError, first_three
 from pse.io.atomic import write_text
 from pse.io.jsonl import write_json
 from pse.scoring.metrics import Failure
-from pse.scoring.statistics import Difference, mean_ci, paired_by_id
+from pse.scoring.statistics import Difference, clustered_difference, mean_ci, paired_by_id
 
 Value = float | Failure
 FIRST_COLUMNS = ("id", "speaker", "snr_db")
@@ -175,6 +175,12 @@ def write_summary(path: str | Path, rows: Sequence[ScoreRow]) -> None:
     write_json(path, summarise(rows))
 
 
-def compare(a: Sequence[ScoreRow], b: Sequence[ScoreRow], name: str) -> Difference | None:
-    """How much higher `b` scores than `a` in one column, over the utterances where both have a score."""
-    return paired_by_id(_numbers(column(a, name)), _numbers(column(b, name)))
+def compare(
+    a: Sequence[ScoreRow], b: Sequence[ScoreRow], name: str, cluster: Mapping[str, str] | None = None
+) -> Difference | None:
+    """How much higher `b` scores than `a` in one column, over the items where both have a score.
+
+    cluster: id -> what the item shares with others that are not independent of it.
+    """
+    before, after = _numbers(column(a, name)), _numbers(column(b, name))
+    return paired_by_id(before, after) if cluster is None else clustered_difference(before, after, cluster)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pse.errors import PseError
-from pse.scoring.statistics import Estimate, mean_ci, paired_by_id, paired_difference
+from pse.scoring.statistics import Estimate, clustered_difference, mean_ci, paired_by_id, paired_difference
 
 NUMBERS = st.lists(st.floats(-100, 100), min_size=2, max_size=30)
 
@@ -95,3 +95,15 @@ def test_only_ids_that_both_have_are_paired_whatever_their_order() -> None:
     a = {"u1": 1.0, "u2": 2.0, "u4": 9.0}
     b = {"u3": 7.0, "u2": 2.5, "u1": 1.5}
     assert paired_by_id(a, b) == paired_difference([1.0, 2.0], [1.5, 2.5])
+
+
+def test_items_of_one_cluster_count_once() -> None:
+    values = {"a1": 1.0, "a2": 1.0, "a3": 1.0, "b1": 2.0}
+    cluster = {k: k[0] for k in values}
+    zero = dict.fromkeys(values, 0.0)
+    found = clustered_difference(zero, values, cluster)
+    assert found is not None and found.n == 2 and found.mean == 1.5
+    alone = clustered_difference(zero, values, {k: k for k in values})
+    plain = paired_by_id(zero, values)
+    assert alone is not None and plain is not None
+    assert (alone.mean, alone.half_width, alone.n) == (plain.mean, plain.half_width, plain.n)

@@ -59,6 +59,7 @@ def closing(ctx: Context) -> None:
 def card(ctx: Context, config: Any, system: System, model: Any) -> str:
     """The model card: what it is, how it was made, how it scores, what it cannot do."""
     from pse.models.base import num_parameters
+    from pse.recipe.personal.results import command
     from pse.scoring.tables import read_scores, summarise
 
     rows = read_scores(ctx.exp / "scores_test" / system.condition / "scores.tsv")
@@ -78,7 +79,7 @@ def card(ctx: Context, config: Any, system: System, model: Any) -> str:
             f"{config.sample_rate} Hz.",
             "",
             f"Made by: method {system.method}{few}; corpus {config.corpus.name}; seed {config.seed}; "
-            f"`{ctx.repeat('corpus').replace('--stop_stage corpus', '--stop_stage pack')}`",
+            f"`{command(ctx)}`",
             "",
             "## Scores on its test mixtures (`_in` the mixture, `_out` enhanced, `_i` the improvement)",
             "",

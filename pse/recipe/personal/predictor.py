@@ -31,12 +31,12 @@ def tasks(ctx: Context) -> list[Task]:
         evaluate_predictor(ctx, config, place)
 
     reads = ("seed", "sample_rate", "mixture.duration_s", "snr_predictor")
-    best = place / "best.json"
+    best, labels = place / "best.json", ctx.dump / "mixtures" / "snr_valid" / "frame_snr.scp"
     return [
         Task("train", "snr_predictor", reads, inputs, (best,), ctx.exp, train, "features", place=place),
         Task(
             "evaluate", "snr_predictor", ("snr_predictor",),
-            (best, *finished(ctx, "snr_predictor", "train"), *inputs[-1:]),
+            (best, *finished(ctx, "snr_predictor", "train"), labels),
             (place / "accuracy.json", place / "images" / "frame_snr.png"), ctx.exp, evaluate, "snr_predictor", wave=1,
         ),
     ]
@@ -81,7 +81,7 @@ def evaluate_predictor(ctx: Context, config: Any, place: Path) -> None:
     import torch
 
     from pse.data.fixed import FixedMixtures
-    from pse.dsp.snr import frame_snr_db
+    from pse.io.ark import Archive
     from pse.io.jsonl import write_json
     from pse.losses.purification import snr_to_weight
     from pse.scoring.plots import snr_track
@@ -89,13 +89,11 @@ def evaluate_predictor(ctx: Context, config: Any, place: Path) -> None:
     model, clamp_db = load_predictor(ctx, config.snr_predictor.model), config.snr_predictor.clamp_db
     truths, guesses, shown = [], [], None
     mixtures = FixedMixtures(ctx.dump, "snr_valid")
+    labels = Archive(mixtures.directory / "frame_snr.scp")
     with torch.inference_mode():
-        for _, mixture in mixtures.render():
-            speech, noise, mix = (
-                torch.from_numpy(x)[None] for x in (mixture.speech, mixture.premixture_noise, mixture.premixture)
-            )
-            truths.append(frame_snr_db(speech, noise, clamp_db=clamp_db)[0].numpy())
-            guesses.append(model(mix).frame_snr_db[0].numpy())
+        for spec, mixture in mixtures.render():
+            truths.append(np.clip(labels[spec.id], -(clamp_db or np.inf), clamp_db or np.inf))
+            guesses.append(model(torch.from_numpy(mixture.premixture)[None]).frame_snr_db[0].numpy())
             shown = shown or mixture
     truth, guess = np.concatenate(truths), np.concatenate(guesses)
     accuracy = {

@@ -13,14 +13,16 @@ from pse.recipe.stage import Task
 
 def tasks(ctx: Context) -> list[Task]:
     """One task: exp/<tag>/RESULTS.md and exp/<tag>/report/index.html."""
-    scores = [ctx.exp / "scores_test" / c / "scores.tsv" for c in conditions(ctx)]
+    shown = [ctx.exp / "scores_test" / c / "scores.tsv" for c in conditions(ctx)]
+    if ctx.config.snr_predictor.model:
+        shown.append(predictor.directory(ctx) / "accuracy.json")
     page, table = ctx.exp / "report" / "index.html", ctx.exp / "RESULTS.md"
 
     def run(config: Any) -> None:
         make_report(ctx, config, table, page)
 
     reads = ("report", "pretrain.model", "corpus.name", "seed", "sample_rate", "snr_predictor.model")
-    return [Task("report", "report", reads, tuple(scores), (table, page), ctx.exp, run, made_by="score")]
+    return [Task("report", "report", reads, tuple(shown), (table, page), ctx.exp, run, made_by="score")]
 
 
 def make_report(ctx: Context, config: Any, table: Path, page: Path) -> None:

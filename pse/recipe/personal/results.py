@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pse.data.cache import AudioCache
+from pse.data.mixture import read_specs
 from pse.io.jsonl import read_json
 from pse.recipe.environment import commit
 from pse.recipe.options import Context
@@ -47,6 +48,9 @@ def rows(ctx: Context, config: Any) -> tuple[list[Row], list[str]]:
         notes += said
     before = read_scores(ctx.exp / "scores_test" / "mixture.tsv")
     row, said = from_summary(summarise(before), tag=INPUT, start="", commit=commit(), **fixed)
+    changed = [r.tag for r in made if r.commit.endswith("+")]
+    if changed:
+        notes.append(f"trained from a source tree with changes that were not committed: {', '.join(changed)}")
     return [*made, row], [*notes, *said]
 
 
@@ -69,12 +73,14 @@ def _judge(ctx: Context, claim: Any) -> Claim:
     missing = [c for c in (claim.higher, claim.lower) if c not in conditions(ctx)]
     if missing:
         return Claim(claim.claim, claim.source, f"{missing[0]} was not run", "not tested")
-    found = compare(scores_of(ctx, claim.lower), scores_of(ctx, claim.higher), "si_sdr_i")
+    # Mixtures of one utterance rise and fall together: the evidence is as many utterances as there are.
+    utterance = {s.id: s.sources[0].utt for s in read_specs(ctx.dump / "mixtures" / "test" / "specs.jsonl")}
+    found = compare(scores_of(ctx, claim.lower), scores_of(ctx, claim.higher), "si_sdr_i", utterance)
     if found is None or found.half_width is None:
         return Claim(claim.claim, claim.source, "too few scores", "not tested")
     evidence = (
         f"{claim.higher} minus {claim.lower}: {found.mean:+.2f} ± {found.half_width:.2f} dB SI-SDRi "
-        f"(paired, n = {found.n}, p = {found.p_value:.2g})"
+        f"(paired, over {found.n} test utterances, p = {found.p_value:.2g})"
     )
     verdict = "undecided" if abs(found.mean) <= found.half_width else ("holds" if found.mean > 0 else "does not hold")
     return Claim(claim.claim, claim.source, evidence, verdict)
@@ -89,6 +95,11 @@ def notes_on_data(ctx: Context) -> list[str]:
         who = f"{len(set(cache.speaker.values()))} speakers" if name in SPEECH_SETS else f"{len(cache.ids)} recordings"
         parts.append(f"{name} {who} {minutes:.1f} min")
     told = ["data: " + ", ".join(parts)]
+    tested = AudioCache(ctx.dump / "target_test")
+    told.append(
+        f"the test mixtures are made of {len(tested.ids)} utterances: the intervals of the table, over mixtures, hold "
+        "for these; the claims are tested over utterances"
+    )
     speakers = sorted(_speakers(ctx))
     for speaker in speakers if 1 < len(speakers) <= 4 else ():
         gains = []
