@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,13 +24,22 @@ def main(argv: Sequence[str]) -> int:
 
     from pse.inference.package import load_model
 
-    model = load_model(args.model)
+    if args.output.exists() and not args.output.is_dir():
+        raise PseError("is a file, a directory is needed", args.output, "choose another --output")
+    model, failed = load_model(args.model), 0
     for source, target in pairs:
         start = time.monotonic()
-        seconds = enhance_file(model, source, target)
+        try:
+            seconds = enhance_file(model, source, target)
+        except PseError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            failed += 1
+            continue
         factor = seconds / max(1e-9, time.monotonic() - start)
         print(f"{target}  ({seconds:.1f} s, {factor:.0f} times real time)", flush=True)
-    return 0
+    if failed and len(pairs) > 1:
+        print(f"{failed} of {len(pairs)} files failed, the others are done", file=sys.stderr, flush=True)
+    return 1 if failed else 0
 
 
 def _pairs(inputs: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pse import cli
 from pse.errors import PseError
 from pse.inference import engine
 from pse.inference.package import load_model, save_package
+from pse.io import audio
 from pse.models.base import Output, build
 
 MODEL = {"name": "gru_mask", "hidden_size": 4}
@@ -82,6 +84,21 @@ def test_a_package_gives_back_the_model(package: Path) -> None:
     original, loaded, mix = build(MODEL, "x").eval(), load_model(package), torch.from_numpy(noise(1, 5000))
     assert torch.equal(original(mix).wavs, loaded(mix).wavs)
     assert not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_one_bad_file_does_not_stop_the_others(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = [tmp_path / "in" / n for n in ("a.wav", "b.wav", "c d'e.wav")]
+    for place in places:
+        audio.write(place, noise(3000), 16000)
+    places[0].write_bytes(b"")
+    assert cli.main(["enhance", str(package), str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 1
+    told = capsys.readouterr()
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["b.wav", "c d'e.wav"]
+    assert "0 bytes" in told.err and "1 of 3 files failed" in told.err
+    assert cli.main(["enhance", str(package), str(places[1]), "-o", str(places[2])]) == 1
+    assert "is a file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "card.md"])
