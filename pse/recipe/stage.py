@@ -1,7 +1,8 @@
 """One task of a stage: what it reads, what it makes, whether that is up to date, and running it.
 
-A finished task leaves a record of the config keys and the digests of the files it read. The same
-command does nothing while the record holds, and names the key or file when it does not.
+A finished task leaves a record of the config keys, the digests of the files it read and the sizes of
+those it made. The same command does nothing while the record holds, and names the key or file when it
+does not.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from pse.config import flatten
 from pse.errors import StageMissingError, first_three, from_os_error
 from pse.io.jsonl import write_json
 from pse.recipe import environment
+
+# They say how much a kill can lose and what stays on disk; the weights are the same with any value.
+KEYS_WITHOUT_EFFECT = (".checkpoint_every_s", ".keep_checkpoints")
 
 
 class View:
@@ -71,7 +75,10 @@ class Task:
 
     def fingerprint(self, config: Any) -> dict[str, Any]:
         """Everything that decides the outputs: version, config keys, facts, digests of the inputs."""
-        leaves = {k: v for k, v in flatten(config) if any(k == r or k.startswith(f"{r}.") for r in self.reads)}
+        leaves = {
+            k: v for k, v in flatten(config)
+            if any(k == r or k.startswith(f"{r}.") for r in self.reads) and not k.endswith(KEYS_WITHOUT_EFFECT)
+        }  # fmt: skip
         keys = json.loads(json.dumps(leaves | dict(self.facts), sort_keys=True))
         return {"version": pse.__version__, "keys": keys, "inputs": {str(p): digest(p) for p in self.inputs}}
 
@@ -80,15 +87,14 @@ class Task:
         record = _read_record(self.record_path)
         if not record:
             return "missing"
-        gone = [p for p in self.outputs if not p.exists()]
-        if gone:
-            return f"missing {first_three(gone)}"
+        sizes = record.get("outputs", {})
+        damaged = [p for p in self.outputs if not p.exists() or _size(p) != sizes.get(str(p), _size(p))]
+        if damaged:
+            return f"damaged {first_three(damaged)}"
         now = self.fingerprint(config)
         if record.get("version") != now["version"]:
             return f"pse {record.get('version')} -> {now['version']}"
-        return _difference(record.get("keys", {}), now["keys"], "") or _difference(
-            record.get("inputs", {}), now["inputs"], "file "
-        )
+        return _difference(record["keys"], now["keys"], "") or _difference(record["inputs"], now["inputs"], "file ")
 
     def check_inputs(self) -> None:
         """Raise StageMissingError when an input is not there, naming the stage that makes it."""
@@ -117,16 +123,24 @@ class Task:
         except OSError as error:
             raise from_os_error(error) from error
         about = {"seconds": round(time.monotonic() - start, 2), "commit": environment.commit()}
-        write_json(self.record_path, now | about)
+        sizes = {str(p): size for p in self.outputs if (size := _size(p)) is not None}
+        write_json(self.record_path, now | about | {"outputs": sizes})
         started.unlink()
 
 
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
 def _read_record(path: Path) -> dict[str, Any]:
+    """The record, empty when there is none or it is not what `execute` writes."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return record if isinstance(record, dict) else {}
+    parts = ("keys", "inputs", *(["outputs"] if isinstance(record, dict) and "outputs" in record else []))
+    whole = isinstance(record, dict) and all(isinstance(record.get(p), dict) for p in parts)
+    return record if whole else {}
 
 
 def set_aside(directory: Path) -> Path:
@@ -148,9 +162,17 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], what: str) -> st
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file's content, shortened; empty when there is no such file."""
+    """SHA-256 of a file's content, shortened; empty when there is no such file.
+
+    Of the record of a finished task all but when and by which commit it was made: a training that is
+    repeated with the same result leaves what follows from it up to date.
+    """
     if not path.is_file():
         return ""
+    record = _read_record(path) if ".done" in path.parts else {}
+    if record:
+        told = {k: v for k, v in record.items() if k not in ("seconds", "commit")}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:24]
     state = path.stat()
     return _digest(path, state.st_mtime_ns, state.st_size)
 

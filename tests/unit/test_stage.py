@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import pytest
 
 from pse.errors import PseError, StageMissingError
-from pse.recipe.stage import Task, View
+from pse.recipe.stage import Task, View, digest
 
 
 @dataclass(frozen=True)
 class Part:
     lr: float = 1.0
     size: int = 3
+    checkpoint_every_s: float = 60.0
+    keep_checkpoints: int = 2
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,61 @@ def test_a_changed_input_and_a_lost_output_are_named(tmp_path: Path) -> None:
     assert "in.txt" in str(task.why_not_done(Config()))
     task.execute(Config())
     (tmp_path / "out.txt").unlink()
-    assert "out.txt" in str(task.why_not_done(Config()))
+    assert task.why_not_done(Config()) == f"damaged {tmp_path / 'out.txt'}"
+
+
+def test_an_output_of_another_size_is_named(tmp_path: Path) -> None:
+    task, _ = make(tmp_path)
+    task.execute(Config())
+    for content in ("", "1.0 and more"):
+        (tmp_path / "out.txt").write_text(content)
+        assert task.why_not_done(Config()) == f"damaged {tmp_path / 'out.txt'}"
+    (tmp_path / "out.txt").unlink()
+    (tmp_path / "out.txt").mkdir()
+    assert task.why_not_done(Config()) == f"damaged {tmp_path / 'out.txt'}"
+
+
+WRONG = ["", "{", "[]", "7", "null", "{}", '{"keys": 3, "inputs": {}}', '{"keys": {}, "inputs": []}']
+
+
+@pytest.mark.parametrize("content", [*WRONG, pytest.param("[" * 100_000, id="deep")])
+def test_a_record_of_any_other_shape_counts_as_missing(tmp_path: Path, content: str) -> None:
+    task, _ = make(tmp_path)
+    task.execute(Config())
+    task.record_path.write_text(content)
+    assert task.why_not_done(Config()) == "missing"
+    task.record_path.write_bytes(b"\xff\xfe")
+    assert task.why_not_done(Config()) == "missing"
+
+
+def test_a_record_with_sizes_of_another_shape_counts_as_missing(tmp_path: Path) -> None:
+    task, _ = make(tmp_path)
+    task.execute(Config())
+    record = json.loads(task.record_path.read_text())
+    task.record_path.write_text(json.dumps(record | {"outputs": [1]}))
+    assert task.why_not_done(Config()) == "missing"
+
+
+def test_how_often_a_checkpoint_is_written_makes_nothing_stale(tmp_path: Path) -> None:
+    task, _ = make(tmp_path, reads=("part",))
+    task.execute(Config())
+    assert task.why_not_done(Config(part=Part(checkpoint_every_s=1.0, keep_checkpoints=9))) is None
+    assert task.why_not_done(Config(part=Part(size=4))) == "changed: part.size 3 -> 4"
+
+
+def test_a_repeated_task_with_the_same_result_leaves_what_follows_up_to_date(tmp_path: Path) -> None:
+    task, _ = make(tmp_path)
+    task.execute(Config())
+    record = json.loads(task.record_path.read_text())
+    follower = replace(task, name="u", inputs=(task.record_path,), reads=(), outputs=())
+    follower = replace(follower, run=lambda config: None)
+    follower.execute(Config())
+    task.record_path.write_text(json.dumps(record | {"seconds": 9e9, "commit": "another"}))
+    assert follower.why_not_done(Config()) is None
+    before = digest(task.record_path)
+    task.execute(Config(part=Part(lr=5.0)))
+    assert digest(task.record_path) != before
+    assert "t.json" in str(follower.why_not_done(Config()))
 
 
 def test_a_missing_input_names_the_stage_that_makes_it(tmp_path: Path) -> None:
