@@ -83,7 +83,7 @@ def apply_overrides(config: dict[str, Any], overrides: list[str]) -> dict[str, A
     for item in overrides:
         key, sign, text = item.partition("=")
         if not sign or not key.strip():
-            raise PseError(f"{item!r} is not key=value", "--set", "write e.g. --set pretrain.lr=1e-4")
+            raise PseError(f"{item!r} is not key=value", "--set", "write e.g. --set pretrain.training.lr=1e-4")
         *parents, leaf = key.strip().split(".")
         place = out
         for name in parents:

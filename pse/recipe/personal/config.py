@@ -2,11 +2,51 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pse.training.config import TrainingConfig
+
+# A method names directories and rows of tables; the dot stands before the seconds of clean speech.
+METHOD = re.compile(r"[A-Za-z0-9_-]+")
+# Rows and files of the unprocessed input.
+RESERVED = "mixture"
+MAX_SEED = 2**32 - 1
+MAX_SNR_DB = 100.0
+SAMPLE_RATES_HZ = (4000, 96000)
+
+
+def _within(config: Any, low: float, high: float, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not low <= value <= high:
+            bounds = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+            raise ValueError(f"{name} must be {bounds}, got {value}")
+
+
+def _positive(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not (value > 0 and math.isfinite(value)):
+            raise ValueError(f"{name} must be above 0, got {value}")
+
+
+def _range_db(config: Any, *names: str) -> None:
+    for name in names:
+        low, high = getattr(config, name)
+        if not -MAX_SNR_DB <= low <= high <= MAX_SNR_DB:
+            most = f"{MAX_SNR_DB:g} dB"
+            raise ValueError(f"{name} must be [lowest, highest] within -{most} and {most}, got [{low}, {high}]")
+
+
+def _unique(name: str, values: Sequence[str]) -> None:
+    twice = [v for i, v in enumerate(values) if v in values[:i]]
+    if twice:
+        raise ValueError(f"{name} holds {twice[0]} twice; leave one out")
 
 
 @dataclass(frozen=True)
@@ -18,6 +58,11 @@ class MiniConfig:
     speaker_s: float = 120.0
     target_speaker_s: float = 300.0
     noise_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        _within(self, 0, MAX_SEED, "seed")
+        _within(self, 1, math.inf, "num_speakers")
+        _positive(self, "speaker_s", "target_speaker_s", "noise_share")
 
 
 @dataclass(frozen=True)
@@ -37,6 +82,12 @@ class CorpusConfig:
     noise_manifest: Path | None = None
     downloads_dir: Path = Path("downloads")
     mini: MiniConfig = field(default_factory=MiniConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("librispeech_dir", "fsd50k_dir", "musan_dir", "noise_dir", "noise_manifest", "downloads_dir"):
+            # The tables of a data directory have one line an entry.
+            if len(str(getattr(self, name)).splitlines()) > 1:
+                raise ValueError(f"{name} holds a newline; rename the directory")
 
 
 @dataclass(frozen=True)
@@ -60,6 +111,15 @@ class DataConfig:
     num_valid_noises: int = 60
     user_noise: Literal["eval", "train"] = "eval"
 
+    def __post_init__(self) -> None:
+        _within(self, 0, MAX_SEED, "seed")
+        _positive(self, "min_duration_s", "min_noise_duration_s", "test_s", "val_s", "train_s", "preval_s")
+        _within(self, 1, math.inf, "num_valid_noises")
+        if self.speakers is not None:
+            if not self.speakers:
+                raise ValueError("speakers is empty; null takes all that are there")
+            _unique("speakers", self.speakers)
+
 
 @dataclass(frozen=True)
 class MixtureConfig:
@@ -76,6 +136,12 @@ class MixtureConfig:
     num_test: int = 100
     num_valid: int = 64
 
+    def __post_init__(self) -> None:
+        _within(self, 0, MAX_SEED, "seed")
+        _within(self, 0.1, math.inf, "duration_s")
+        _range_db(self, "premixture_snr_db", "snr_db")
+        _within(self, 1, math.inf, "num_test", "num_valid")
+
 
 @dataclass(frozen=True)
 class PredictorConfig:
@@ -86,6 +152,12 @@ class PredictorConfig:
     snr_db: tuple[float, float] = (-10.0, 10.0)
     clamp_db: float | None = 30.0
     num_valid: int = 100
+
+    def __post_init__(self) -> None:
+        _range_db(self, "snr_db")
+        _within(self, 1, math.inf, "num_valid")
+        if self.clamp_db is not None:
+            _positive(self, "clamp_db")
 
 
 @dataclass(frozen=True)
@@ -108,6 +180,15 @@ class PretrainConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     all_training: TrainingConfig | None = None
 
+    def __post_init__(self) -> None:
+        if not self.methods:
+            raise ValueError("methods is empty; name one, e.g. methods: {pseudo_se: {objective: {name: pseudo_se}}}")
+        for name in self.methods:
+            if not METHOD.fullmatch(name):
+                raise ValueError(f"{name!r} cannot name a method; use letters, digits, _ and -")
+            if name == RESERVED:
+                raise ValueError(f"{name!r} is the name of the unprocessed input; give the method another one")
+
 
 @dataclass(frozen=True)
 class FinetuneTraining(TrainingConfig):
@@ -127,6 +208,14 @@ class FinetuneConfig:
     objective: dict[str, Any] = field(default_factory=lambda: {"name": "supervised"})
     training: FinetuneTraining = field(default_factory=FinetuneTraining)
 
+    def __post_init__(self) -> None:
+        for seconds in self.clean_s:
+            if not (seconds > 0 and math.isfinite(seconds)):
+                raise ValueError(f"clean_s must hold seconds above 0, got {seconds}")
+        # As they stand in the names of systems.
+        _unique("clean_s", [f"{seconds:g}" for seconds in self.clean_s])
+        _unique("start", self.start)
+
 
 @dataclass(frozen=True)
 class ScoreConfig:
@@ -139,6 +228,7 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         if "si_sdr" not in self.metrics:
             raise ValueError("metrics needs si_sdr: the systems are put in order by it")
+        _unique("metrics", self.metrics)
 
 
 @dataclass(frozen=True)
@@ -161,6 +251,9 @@ class ReportConfig:
     num_examples: int = 4
     claims: list[ClaimConfig] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        _within(self, 0, math.inf, "num_examples")
+
 
 @dataclass(frozen=True)
 class PersonalConfig:
@@ -176,3 +269,11 @@ class PersonalConfig:
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+
+    def __post_init__(self) -> None:
+        _within(self, 0, MAX_SEED, "seed")
+        _within(self, *SAMPLE_RATES_HZ, "sample_rate")
+        for start in self.finetune.start:
+            if start not in self.pretrain.methods:
+                known = ", ".join(self.pretrain.methods)
+                raise ValueError(f"finetune.start: {start!r} is no method of pretrain.methods; known methods: {known}")
