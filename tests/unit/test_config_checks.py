@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pse.config import apply_overrides, bind, parse_yaml
 from pse.errors import PseError
+from pse.losses import segmental
+from pse.recipe.options import add_arguments, context
 from pse.recipe.personal.config import PersonalConfig
-from tests.recipe_place import TINY
+from pse.recipe.personal.training import FRAME, HOP, check
+from tests.recipe_place import RECIPE, TINY
+
+CONFIGS = sorted((RECIPE / "conf").glob("*.yaml"))
 
 
 def tiny(*overrides: str) -> Any:
@@ -65,3 +73,48 @@ def test_the_example_of_an_override_is_a_key_there_is() -> None:
         apply_overrides({}, ["x"])
     example = str(caught.value).rpartition("--set ")[2]
     assert tiny(example).pretrain.training.lr == 1e-4
+
+
+def test_the_frames_of_the_check_are_those_of_the_losses() -> None:
+    assert (FRAME, HOP) == (segmental.FRAME, segmental.HOP)
+
+
+def test_a_config_that_runs_passes_and_draws_no_random_number() -> None:
+    torch.manual_seed(7)
+    first = torch.rand(3)
+    torch.manual_seed(7)
+    check(tiny())
+    assert torch.equal(torch.rand(3), first)
+    check(tiny("snr_predictor.model={}", "pretrain.methods={a: {objective: {name: pseudo_se}}}", "finetune.start=[]"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["sample_rate=8000"], "pretrain.model: is a model for 16000 Hz, the recipe runs at 8000 Hz; set pretrain"),
+        (["sample_rate=8000", "pretrain.model.sample_rate=8000"], "snr_predictor.model: is a model for 16000 Hz"),
+        (["pretrain.model={name: snr_predictor, hidden_size: 4}"], "snr_predictor is not an enhancement model"),
+        (["snr_predictor.model={name: gru_mask, hidden_size: 4}"], "gru_mask is not an SNR predictor"),
+        (["pretrain.model.name=gru_maks"], "did you mean 'gru_mask'"),
+        (["snr_predictor.model.hop=128"], "snr_predictor.model: has another hop .* set n_fft: 1024 and hop: 256"),
+        (["snr_predictor.model.n_fft=2048"], "its frames .n_fft 2048, hop 256. .* set n_fft: 1024"),
+        (["snr_predictor.model={}"], "pretrain.methods.pseudo_se_dp: purification: predictor needs an SNR predictor"),
+        (["pretrain.methods.pseudo_se.objective.loss=neg_snrr"], "pseudo_se: no loss is named .* mean 'neg_snr'"),
+        (["pretrain.methods.pseudo_se.objective.domain=hole"], "did you mean 'whole'"),
+        (["finetune.objective={name: supervised, preset: papper}"], "did you mean 'paper'"),
+        (["finetune.objective={name: snr_regression}"], "'snr_regression' trains no enhancement"),
+        (["finetune.objective={name: pseudo_se, purification: predictor}"], "fine-tuning has clean speech"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_runs(changes: list[str], told: str) -> None:
+    with pytest.raises(PseError, match=told) as caught:
+        check(tiny(*changes))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_config_that_ships_passes(path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    argv = ["--recipe", "personal", "--recipe_dir", str(RECIPE), "--config", str(path)]
+    check(context(parser.parse_args(argv), argv).config)

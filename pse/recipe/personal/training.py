@@ -13,6 +13,10 @@ from pse.recipe.options import Context
 from pse.registry import find
 from pse.training.config import TrainingConfig
 
+# Frames of the losses and of the labels, and a signal long enough for a try: sixteen hops.
+FRAME, HOP = 1024, 256
+CHECK_SAMPLES = 16 * HOP
+
 
 def split_objective(mapping: dict[str, Any], where: str) -> tuple[str, dict[str, Any]]:
     """(name, options) of an objective in a config."""
@@ -22,20 +26,70 @@ def split_objective(mapping: dict[str, Any], where: str) -> tuple[str, dict[str,
 
 
 def check(config: Any) -> None:
-    """Build every model and bind every objective of a config, so that a typo is told at once."""
+    """Build and try every model and bind every objective of a config, so that a fault is told at once.
+
+    Raises PseError: a model of another rate or kind than its place asks for, an objective, option or
+    loss that there is not, frame weights without the predictor that gives them.
+    """
+    _check_model(config, "pretrain.model", config.pretrain.model, "wavs")
+    predictor = None
+    if config.snr_predictor.model:
+        predictor = _check_model(config, "snr_predictor.model", config.snr_predictor.model, "frame_snr_db")
+    for name, method in config.pretrain.methods.items():
+        options = _check_objective(method.objective, f"pretrain.methods.{name}")
+        if getattr(options, "purification", "none") == "predictor":
+            _check_purifier(predictor, f"pretrain.methods.{name}")
+    options = _check_objective(config.finetune.objective, "finetune.objective")
+    if getattr(options, "purification", "none") == "predictor":
+        told = "fine-tuning has clean speech, and no SNR predictor weights it"
+        raise PseError(told, "finetune.objective", "leave out purification: predictor")
+
+
+def _check_model(config: Any, place: str, mapping: dict[str, Any], makes: str) -> Any:
+    """The model, after a short forward; `makes` names what it has to put into its output."""
     import torch
 
     from pse.models.base import build
 
-    where = {"pretrain.model": config.pretrain.model, "snr_predictor.model": config.snr_predictor.model}
-    with torch.device("meta"):
-        for place, model in where.items():
-            if model or place == "pretrain.model":
-                build(model, place)
-    objectives = {f"pretrain.methods.{n}": m.objective for n, m in config.pretrain.methods.items()}
-    for place, mapping in (objectives | {"finetune.objective": config.finetune.objective}).items():
-        name, options = split_objective(mapping, place)
-        bind(find("objective", name, place).Options, options, place)
+    # What is drawn here must not move the numbers of a training in the same process.
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        model = build(mapping, place).eval()
+        made = getattr(model(0.1 * torch.randn(1, CHECK_SAMPLES)), makes)
+    if made is None:
+        kind = "an enhancement model" if makes == "wavs" else "an SNR predictor"
+        raise PseError(f"{mapping['name']} is not {kind}: it gives no {makes}", place, f"name {kind} there")
+    if model.sample_rate != config.sample_rate:
+        fix = f"set {place}.sample_rate={config.sample_rate} or sample_rate={model.sample_rate} (--fs)"
+        raise PseError(f"is a model for {model.sample_rate} Hz, the recipe runs at {config.sample_rate} Hz", place, fix)
+    if makes == "frame_snr_db" and made.shape[-1] != 1 + CHECK_SAMPLES // HOP:
+        told = f"has another hop than the {HOP} samples of the labels"
+        raise PseError(told, place, f"set n_fft: {FRAME} and hop: {HOP}")
+    return model
+
+
+def _check_objective(mapping: dict[str, Any], place: str) -> Any:
+    """The bound options of an enhancement objective, whose loss there is."""
+    from pse.losses.purification import loss
+
+    name, options = split_objective(mapping, place)
+    plugin = find("objective", name, place)
+    # The recipe gives waveforms; an objective on anything else has no waveform loss among its options.
+    if not all(hasattr(getattr(plugin, "Options", None), key) for key in ("loss", "domain", "preset")):
+        raise PseError(f"objective {name!r} trains no enhancement", place, "name one that does, e.g. supervised")
+    bound = bind(plugin.Options, options, place)
+    loss(bound.loss, bound.domain, bound.preset, place)
+    return bound
+
+
+def _check_purifier(predictor: Any, place: str) -> None:
+    """Frame weights have the frames of the losses."""
+    if predictor is None:
+        fix = "set e.g. snr_predictor.model=conf/models/snr_predictor_small.yaml, or purification: none"
+        raise PseError("purification: predictor needs an SNR predictor, and snr_predictor.model is empty", place, fix)
+    transform = getattr(predictor, "transform", None)
+    if transform is not None and (transform.n_fft, transform.hop) != (FRAME, HOP):
+        told = f"its frames (n_fft {transform.n_fft}, hop {transform.hop}) are not those of the weights in {place}"
+        raise PseError(told, "snr_predictor.model", f"set n_fft: {FRAME} and hop: {HOP}")
 
 
 def make_objective(
