@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pse.errors import PseError, StageMissingError, first_three
 from pse.io import datadir
+from pse.io.jsonl import read_json
 
+REMAKE = "run ./run.sh --stage features --stop_stage features --force"
 # 16-bit integers: half of float32's bytes, and what the corpora hold anyway.
 FULL_SCALE = 32768.0
 
@@ -23,23 +25,25 @@ class AudioCache:
     """
 
     def __init__(self, directory: str | Path) -> None:
-        """Raises StageMissingError when the cache is not there, PseError when it does not fit its lists."""
+        """Raises StageMissingError when the cache is not there, PseError when a file of it is damaged."""
         self.directory = Path(directory)
         if not (self.directory / "audio.npy").is_file():
             raise StageMissingError("no audio cache", self.directory, "run ./run.sh --stage features first")
-        tables = datadir.read(self.directory)
-        self.num_samples = {u: int(n) for u, n in tables["utt2num_samples"].items()}
+        try:
+            tables = datadir.read(self.directory)
+            about = read_json(self.directory / "cache.json")
+        except PseError as error:
+            raise PseError(error.what, error.where, REMAKE) from error
+        self.num_samples = _lengths(self.directory, tables)
         self.speaker = dict(tables["utt2spk"])
         self.ids = list(self.num_samples)
-        self.sample_rate = int(json.loads((self.directory / "cache.json").read_text())["sample_rate"])
-        ends = np.cumsum([self.num_samples[u] for u in self.ids])
-        self._start = dict(zip(self.ids, [0, *ends[:-1].tolist()], strict=True))
-        self._samples = np.load(self.directory / "audio.npy", mmap_mode="r", allow_pickle=False)
-        if len(self._samples) != (ends[-1] if len(ends) else 0):
-            raise PseError(
-                f"holds {len(self._samples)} samples, its list says {ends[-1]}", self.directory / "audio.npy",
-                "remove the directory and run ./run.sh --stage features",
-            )
+        self.sample_rate = _rate(self.directory / "cache.json", about)
+        ends = np.cumsum([self.num_samples[u] for u in self.ids]).tolist()
+        self._start = dict(zip(self.ids, [0, *ends[:-1]], strict=True))
+        self._samples = _mapped(self.directory / "audio.npy")
+        if len(self._samples) != ends[-1]:
+            what = f"holds {len(self._samples)} samples, its list says {ends[-1]}"
+            raise PseError(what, self.directory / "audio.npy", REMAKE)
 
     def read(self, utt: str, start_samples: int = 0, num_samples: int | None = None) -> np.ndarray:
         """Samples [T] of an utterance as float32 in [-1, 1]."""
@@ -52,6 +56,42 @@ class AudioCache:
     def of_speaker(self, speaker: str) -> list[str]:
         """The utterances of one speaker, in order."""
         return [u for u in self.ids if self.speaker[u] == speaker]
+
+
+def _lengths(directory: Path, tables: Mapping[str, Mapping[str, str]]) -> dict[str, int]:
+    """Samples of every utterance, when the lists of a cache agree."""
+    for name in ("utt2num_samples", "utt2spk"):
+        if not tables.get(name):
+            raise PseError("is missing or empty", directory / name, REMAKE)
+    told = tables["utt2num_samples"]
+    # A length of more digits than this is none, and no 64-bit sum of lengths overflows.
+    bad = [u for u, n in told.items() if not (n.isascii() and n.isdecimal() and len(n) < 13)]
+    if bad:
+        what = f"{len(bad)} values are no number of samples: {first_three(bad)}"
+        raise PseError(what, directory / "utt2num_samples", REMAKE)
+    differing = sorted(told.keys() ^ tables["utt2spk"].keys())
+    if differing:
+        what = f"{len(differing)} ids are not in both utt2num_samples and utt2spk: {first_three(differing)}"
+        raise PseError(what, directory, REMAKE)
+    return {u: int(n) for u, n in told.items()}
+
+
+def _rate(path: Path, about: Any) -> int:
+    rate = about.get("sample_rate") if isinstance(about, dict) else None
+    if type(rate) is not int or rate < 1:
+        raise PseError("names no sample rate", path, REMAKE)
+    return rate
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """The samples [T] int16 of an npy file, mapped into memory."""
+    try:
+        samples = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # Of many kinds: numpy parses the header with Python's own tokenizer.
+        raise PseError(f"cannot be read as an array ({error})", path, REMAKE) from error
+    if not isinstance(samples, np.ndarray) or samples.dtype != np.int16 or samples.ndim != 1:
+        raise PseError("is no row of 16-bit samples", path, REMAKE)
+    return samples
 
 
 class MemoryCache:

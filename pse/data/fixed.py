@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from pse.data.cache import AudioCache
+from pse.data.cache import REMAKE, AudioCache
 from pse.data.mixture import Mixture, MixtureSpec, Sources, read_specs, render, write_specs
-from pse.errors import StageMissingError
+from pse.errors import PseError, StageMissingError, first_three
 from pse.io.jsonl import read_json, write_json
 
 ROLES = ("speech", "noise", "premixture_noise")
@@ -22,12 +23,18 @@ class FixedMixtures:
     """A set of mixtures that is the same at every use: dump/mixtures/<set>/{specs.jsonl, sources.json}."""
 
     def __init__(self, dump: Path, name: str) -> None:
-        """Raises StageMissingError when stage features has not made the set."""
+        """Raises StageMissingError when stage features has not made the set, PseError when it is damaged."""
         self.directory = dump / "mixtures" / name
         if not (self.directory / "specs.jsonl").is_file():
             raise StageMissingError("no such set of mixtures", self.directory, "run ./run.sh --stage features first")
-        self.specs = read_specs(self.directory / "specs.jsonl")
-        self.sources = open_sources(dump, read_json(self.directory / "sources.json"))
+        try:
+            self.specs = read_specs(self.directory / "specs.jsonl")
+            names = read_json(self.directory / "sources.json")
+        except PseError as error:
+            raise PseError(error.what, error.where, REMAKE) from error
+        _check_names(self.directory / "sources.json", names)
+        self.sources = open_sources(dump, names)
+        _check_specs(self.directory / "specs.jsonl", self.specs, self.sources)
 
     def of_speaker(self, speaker: str) -> list[MixtureSpec]:
         """The mixtures whose first source is this speaker's."""
@@ -41,6 +48,32 @@ class FixedMixtures:
         """Render mixtures one at a time (all of them by default)."""
         for spec in self.specs if specs is None else specs:
             yield spec, render(spec, self.sources)
+
+
+def _check_names(path: Path, names: Any) -> None:
+    """Refuse what `write_fixed` does not write: a cache by role, and speech at least."""
+    whole = isinstance(names, dict) and set(names) <= set(ROLES) and isinstance(names.get("speech"), str)
+    if not whole or not all(n is None or isinstance(n, str) for n in names.values()):
+        raise PseError(f"does not name the caches of {', '.join(ROLES)}", path, REMAKE)
+
+
+def _check_specs(path: Path, specs: list[MixtureSpec], sources: Sources) -> None:
+    """Refuse descriptions that cannot be rendered from these caches."""
+    if not specs:
+        raise PseError("describes no mixture", path, REMAKE)
+    bad = [s.id for s in specs if not _fits(s, sources)]
+    if bad:
+        raise PseError(f"{len(bad)} mixtures do not fit the audio caches: {first_three(bad)}", path, REMAKE)
+
+
+def _fits(spec: MixtureSpec, sources: Sources) -> bool:
+    parts = [(sources.speech, s, 0.0) for s in spec.sources]
+    if spec.noise is not None:
+        parts.append((sources.noise, spec.noise, spec.snr_db))
+    if spec.premixture_noise is not None:
+        parts.append((sources.premixture_noise, spec.premixture_noise, spec.premixture_snr_db))
+    known = all(cache is not None and c.utt in cache.num_samples and db is not None for cache, c, db in parts)
+    return known and bool(spec.sources) and all(c.start_samples >= 0 for _, c, _ in parts)
 
 
 def write_fixed(directory: Path, specs: Iterable[MixtureSpec], names: dict[str, str | None]) -> None:

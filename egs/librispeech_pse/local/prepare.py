@@ -20,6 +20,8 @@ from pse.recipe.personal.layout import NOISE_SETS, SPEECH_SETS, TARGET_PARTS
 from pse.recipe.runner import main
 from pse.recipe.stage import Task
 
+REMAKE = "run ./run.sh --stage corpus --stop_stage corpus --force"
+CORPORA = {"librispeech", "fsd50k", "musan"}
 LISTS = ("wav.scp", "utt2spk", "spk2utt", "utt2dur")
 
 
@@ -33,17 +35,32 @@ def tasks(ctx: Context) -> list[Task]:
         logging.getLogger("pse.corpora").setLevel(logging.ERROR)
 
     def speech(config: Any) -> None:
-        write_sets(ctx, speech_sets(read_json(corpora), config.data))
+        write_sets(ctx, speech_sets(read_corpora(corpora), config.data))
 
     def noise(config: Any) -> None:
-        write_sets(ctx, noise_sets(read_json(corpora), config))
+        write_sets(ctx, noise_sets(read_corpora(corpora), config))
 
     cuts = [f"data.{key}" for key in ("speakers", "min_duration_s", "test_s", "val_s", "train_s", "preval_s")]
     filters = ("data.min_noise_duration_s", "data.num_valid_noises", "corpus.noise_manifest", "data.seed")
+    manifest = ctx.config.corpus.noise_manifest
+    # One that is not there is told by its reader: no stage makes it.
+    given = (manifest,) if manifest is not None and manifest.is_file() else ()
     return [
         Task("speech", "data", tuple(cuts), (corpora,), lists[SPEECH_SETS], ctx.data, speech, "corpus"),
-        Task("noise", "data", filters, (corpora,), lists[NOISE_SETS], ctx.data, noise, "corpus"),
+        Task("noise", "data", filters, (corpora, *given), lists[NOISE_SETS], ctx.data, noise, "corpus"),
     ]
+
+
+def read_corpora(path: Path) -> dict[str, str]:
+    """The directory of every corpus. Raises PseError when stage corpus did not write the file like this."""
+    try:
+        found = read_json(path)
+    except PseError as error:
+        raise PseError(error.what, error.where, REMAKE) from error
+    needed = {"librispeech", "noise"} if isinstance(found, dict) and "noise" in found else CORPORA
+    if not isinstance(found, dict) or set(found) != needed or not all(isinstance(v, str) for v in found.values()):
+        raise PseError(f"does not name the directories of {', '.join(sorted(CORPORA))}", path, REMAKE)
+    return found
 
 
 def write_sets(ctx: Context, sets: dict[str, list[Recording]]) -> None:
