@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -15,9 +16,54 @@ from typing import IO, Any
 
 from pse.errors import PseError, from_os_error
 
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.tmp-(?P<pid>\d+)")
+# Directories whose leftovers this process has removed: one with many files is listed once only.
+_swept: set[Path] = set()
+
 
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+
+
+def target_of(path: Path) -> Path:
+    """Where a temporary path of `writing` or `writing_dir` will stand; any other path as it is."""
+    found = _TEMPORARY.fullmatch(path.name)
+    return path.with_name(found["name"]) if found else path
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _sweep(directory: Path) -> None:
+    """Remove the half-written files of processes that were killed."""
+    if directory in _swept:
+        return
+    _swept.add(directory)
+    for item in directory.iterdir():
+        found = _TEMPORARY.fullmatch(item.name)
+        if found and not _lives(int(found["pid"])) and item.is_file():
+            item.unlink(missing_ok=True)
+
+
+def _settle(path: Path) -> None:
+    """Put the directory back that a killed process had moved away, or remove it when a new one stands."""
+    beside = list(path.parent.iterdir()) if path.parent.is_dir() else []
+    for item in beside:
+        if item.name.startswith(f".{path.name}.tmp-"):
+            shutil.rmtree(item, ignore_errors=True)
+    old = [p for p in beside if p.name.startswith(f".{path.name}.old-")]
+    for item in sorted(old, key=lambda p: p.stat().st_mtime, reverse=True):
+        if path.exists():
+            shutil.rmtree(item, ignore_errors=True)
+        else:
+            item.rename(path)
 
 
 def _sync(path: Path) -> None:
@@ -40,6 +86,7 @@ def writing(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
         with open(temporary, mode, **text) as file:
             yield file
             file.flush()
@@ -58,13 +105,12 @@ def writing_dir(path: str | Path) -> Iterator[Path]:
     """Fill a directory beside `path`; when the block ends well, it takes the place of `path`.
 
     A directory that stood there is moved away first and removed last, so that a crash between
-    the two renames leaves either the old or the new one to be found.
+    the two renames leaves either the old or the new one to be found; the next writer settles it.
     """
     path = Path(path)
     temporary, old = _beside(path), path.with_name(f".{path.name}.old-{os.getpid()}")
     try:
-        for leftover in path.parent.glob(f".{path.name}.tmp-*") if path.parent.is_dir() else ():
-            shutil.rmtree(leftover, ignore_errors=True)
+        _settle(path)
         temporary.mkdir(parents=True)
         yield temporary
         for item in temporary.rglob("*"):
@@ -75,10 +121,12 @@ def writing_dir(path: str | Path) -> Iterator[Path]:
         temporary.rename(path)
         _sync(path.parent)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            _settle(path)
         raise from_os_error(error, path) from error
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            _settle(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
 
@@ -111,9 +159,21 @@ def _locked(file: IO[str]) -> bool:
     return True
 
 
+def _end(holder: str) -> str:
+    """How to end the process that a lock names, in brackets."""
+    try:
+        told = json.loads(holder)
+        pid, host = int(told["pid"]), str(told["host"])
+    except (ValueError, TypeError, KeyError):
+        return ""
+    return f" (kill {pid})" if host == socket.gethostname() else f" (kill {pid} on {host})"
+
+
 @contextlib.contextmanager
-def sole_writer(directory: str | Path, wait_s: float = 2.0) -> Iterator[None]:
+def sole_writer(directory: str | Path, wait_s: float = 2.0, beside: str = "") -> Iterator[None]:
     """Hold the right to write into `directory`; a second process is refused and told who holds it.
+
+    beside: what a second process could do instead of waiting, e.g. `choose another --tag`.
 
     The lock is the kernel's, so it ends with its process, also after kill -9. `wait_s` is for the
     jobs of a killed stage, which end a moment after it.
@@ -130,7 +190,7 @@ def sole_writer(directory: str | Path, wait_s: float = 2.0) -> Iterator[None]:
             if time.monotonic() >= deadline:
                 file.seek(0)
                 holder = file.read().strip() or "another process"
-                fix = "wait for it, end it, or choose another --tag"
+                fix = f"wait for it or end it{_end(holder)}" + (f", or {beside}" if beside else "")
                 raise PseError(f"is being written by {holder}", directory, fix)
             time.sleep(0.1)
         file.seek(0)

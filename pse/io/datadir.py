@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pse.errors import PseError, first_three
-from pse.io.atomic import writing_dir
+from pse.io.atomic import target_of, writing_dir
 from pse.io.audit import audit
 from pse.io.repair import fix
 from pse.io.tables import invert, is_table, read_table, render
@@ -59,9 +59,11 @@ def _put(directory: Path, texts: Mapping[str, str]) -> None:
 
 def _rendered(directory: Path, tables: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """The text of each table, spk2utt among them, when all of them agree."""
+    directory = target_of(directory)
     foreign = [name for name in tables if not is_table(name) or "/" in name]
     if foreign:
-        raise PseError(f"{first_three(foreign)}: not a name of a table", directory)
+        known = "name them like those in docs/data_dir.md"
+        raise PseError(f"{first_three(foreign)}: not a name of a table", directory, known)
     complete = {name: dict(entries) for name, entries in tables.items()}
     if "utt2spk" in complete:
         derived = invert(complete["utt2spk"])
@@ -71,7 +73,10 @@ def _rendered(directory: Path, tables: Mapping[str, Mapping[str, str]]) -> dict[
     elif "spk2utt" in complete:
         raise PseError("has spk2utt and no utt2spk", directory, "give utt2spk: spk2utt is derived")
     _check_same_ids(directory, complete)
-    return {name: render(name, entries) for name, entries in complete.items()}
+    try:
+        return {name: render(name, entries) for name, entries in complete.items()}
+    except PseError as error:
+        raise PseError(error.what, directory / str(error.where), "rename these at their source") from error
 
 
 def _check_same_ids(directory: Path, tables: Mapping[str, Mapping[str, str]]) -> None:
@@ -83,7 +88,7 @@ def _check_same_ids(directory: Path, tables: Mapping[str, Mapping[str, str]]) ->
         differing = sorted(ids ^ set(entries))
         if differing and not name.startswith("spk2") and name != "cmvn.scp":
             what = f"{len(differing)} ids are not in both wav.scp and {name}: {first_three(differing)}"
-            raise PseError(what, directory)
+            raise PseError(what, directory, "give every table the same ids")
 
 
 def validate(directory: str | Path, check_audio: bool = True, sample_rate: int | None = None) -> list[str]:

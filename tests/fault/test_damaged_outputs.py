@@ -17,6 +17,7 @@ from pse.data.fixed import FixedMixtures, write_fixed
 from pse.data.mixture import Crop, MixtureSpec
 from pse.errors import PseError
 from pse.io import datadir
+from pse.io.atomic import writing_dir
 
 RATE = 8000
 PREPARE = Path(__file__).resolve().parents[2] / "egs" / "librispeech_pse" / "local" / "prepare.py"
@@ -161,3 +162,27 @@ def test_an_edited_noise_manifest_is_noticed(tmp_path: Path) -> None:
     manifest.write_text("path\n")
     speech, noise = prepare().tasks(ctx)
     assert manifest in noise.inputs and manifest not in speech.inputs
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"wav.scp": {"a": "/a", "b": "/b"}, "utt2dur": {"a": "1.0"}},
+        {"wav.scp": {"a b": "/a"}, "utt2spk": {"a b": "a"}},
+        {"wav.scp": {"a": "/a\n"}},
+        {"wav.scp": {"a": "/a"}, "audio.npy": {"a": "/a"}},
+    ],
+)
+def test_a_table_that_cannot_be_written_names_the_directory_it_is_for(
+    tmp_path: Path, tables: dict[str, dict[str, str]]
+) -> None:
+    target = tmp_path / "train"
+    for write in (lambda: datadir.write(target, tables), lambda: write_part(target, tables)):
+        with pytest.raises(PseError) as caught:
+            write()
+        assert str(target) in str(caught.value) and ".tmp-" not in str(caught.value) and caught.value.fix
+
+
+def write_part(target: Path, tables: dict[str, dict[str, str]]) -> None:
+    with writing_dir(target) as new:
+        datadir.write_into(new, tables)

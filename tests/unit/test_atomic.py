@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from pse.errors import PseError
-from pse.io.atomic import need_disk, sole_writer, write_text, writing, writing_dir
+from pse.io import atomic
+from pse.io.atomic import need_disk, sole_writer, target_of, write_text, writing, writing_dir
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
@@ -58,8 +59,9 @@ def test_a_killed_writer_leaves_the_old_file_and_the_lock_free(tmp_path: Path) -
     write_text(tmp_path / "a", "old")
     child = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None and child.stdout.readline() == "ready\n"
-    with pytest.raises(PseError, match=str(child.pid)), sole_writer(tmp_path, 0):
-        pass
+    with pytest.raises(PseError, match=rf"\(kill {child.pid}\), or use another --x"):
+        with sole_writer(tmp_path, 0, "use another --x"):
+            pass
     child.send_signal(signal.SIGKILL)
     child.wait()
     with sole_writer(tmp_path), writing_dir(tmp_path / "d") as new:
@@ -79,3 +81,57 @@ def test_more_than_the_disk_holds_is_refused_before_writing(tmp_path: Path) -> N
     need_disk(tmp_path / "not" / "there", 1, "a byte")
     with pytest.raises(PseError, match="needs 1000000000.00 GB"):
         need_disk(tmp_path, 10**18, "everything")
+
+
+def ended_pid() -> int:
+    """The number of a process that is no more."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+@pytest.mark.parametrize("name", ["set", "a[1] b*"])
+def test_a_directory_that_a_killed_writer_moved_away_is_put_back_or_removed(tmp_path: Path, name: str) -> None:
+    place, old = tmp_path / name, tmp_path / f".{name}.old-{ended_pid()}"
+    old.mkdir()
+    (old / "x").write_text("old")
+    with pytest.raises(ValueError), writing_dir(place):
+        raise ValueError
+    assert os.listdir(tmp_path) == [name] and (place / "x").read_text() == "old"
+    old.mkdir()
+    with pytest.raises(ValueError), writing_dir(place):
+        raise ValueError
+    assert os.listdir(tmp_path) == [name] and (place / "x").read_text() == "old"
+
+
+def test_half_written_files_of_ended_processes_are_removed_and_no_others(tmp_path: Path) -> None:
+    kept = [".a.txt.tmp-", ".a.txt.tmp-x1", f".a.txt.tmp-{os.getppid()}", "a.txt.tmp-1"]
+    for name in (*kept, f".a.txt.tmp-{ended_pid()}", ".b.txt.tmp-99999999999999999999"):
+        (tmp_path / name).write_text("half")
+    write_text(tmp_path / "a.txt", "whole")
+    assert sorted(os.listdir(tmp_path)) == sorted(["a.txt", *kept])
+
+
+def test_the_target_of_a_temporary_path_is_told() -> None:
+    assert target_of(Path("data/.train.tmp-12")) == Path("data/train")
+    for path in (Path("data/train"), Path("data/.train.old-12"), Path("data/train.tmp-12")):
+        assert target_of(path) == path
+    assert target_of(atomic._beside(Path("x/.y"))) == Path("x/.y")
+
+
+def test_a_directory_that_cannot_be_put_in_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, rename = tmp_path / "set", Path.rename
+    with writing_dir(place) as new:
+        (new / "x").write_text("old")
+
+    def refuse(self: Path, target: Path) -> Path:
+        if ".tmp-" in self.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(PseError, match="no room left"), writing_dir(place) as new:
+        (new / "x").write_text("new")
+    assert os.listdir(tmp_path) == ["set"] and (place / "x").read_text() == "old"
