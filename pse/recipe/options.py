@@ -8,12 +8,13 @@ import json
 import os
 import re
 import shlex
+import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from pse.config import apply_overrides, bind, plain, read_yaml
-from pse.errors import PseError
+from pse.config import apply_overrides, bind, convert, plain, read_yaml
+from pse.errors import EnvironmentFault, PseError
 from pse.registry import find
 
 # Options that only set a config key: a directory given on the command line is data, like any other.
@@ -27,7 +28,13 @@ SHORTHANDS = {
     "noise_dir": "corpus.noise_dir",
 }
 
+# Options whose value is a whole number, and an example for those who give another.
+NUMBERS = {
+    "seed": (re.compile(r"([0-9]+)"), "write e.g. --seed 0"),
+    "fs": (re.compile(r"([0-9]+)(k?)(?:hz)?", re.IGNORECASE), "write e.g. --fs 16000 or --fs 16k"),
+}
 
+DEVICES = Path("/dev")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -50,6 +57,14 @@ class Context:
         """The command that runs one stage, or one task of it, again."""
         only = ["--only", task] if task else []
         return shlex.join(["./run.sh", "--stage", stage, "--stop_stage", stage, *self.options, *only])
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are a PseError: one line, and not the exit code of a missing stage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the complaint."""
+        raise PseError(message, self.prog, "see --help")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +95,10 @@ def context(args: argparse.Namespace, argv: list[str]) -> Context:
     """
     recipe = find("recipe", args.recipe, "--recipe")
     raw = read_yaml(_config_path(args)) if args.config else {}
-    overrides = [f"{key}={json.dumps(value)}" for key, value in _shorthands(args)]
+    _check_directories(args)
+    if args.nj < 1:
+        raise PseError(f"{args.nj} jobs cannot run", "--nj", "give at least 1")
+    overrides = [f"{SHORTHANDS[o]}={json.dumps(v)}" for o, v in _shorthands(args, recipe.config).items()]
     # Models twice: a key inside a model file can be changed, and a model can be replaced by another file.
     raw = apply_overrides(_resolve_models(raw, args.recipe_dir), overrides + args.set)
     config = bind(recipe.config, _resolve_models(raw, args.recipe_dir), _told_by(args))
@@ -96,14 +114,22 @@ def context(args: argparse.Namespace, argv: list[str]) -> Context:
         exp=args.expdir / tag,
         tag=tag,
         ngpu=_num_gpus(args.ngpu),
-        nj=max(1, args.nj),
+        nj=args.nj,
         options=tuple(argv),
     )
 
 
 def _told_by(args: argparse.Namespace) -> str:
     """Where the config comes from, for error lines."""
-    return f"{args.config or 'config'}{' with --set' if args.set else ''}"
+    given = [f"--{option}" for option in ("set", *SHORTHANDS) if getattr(args, option)]
+    return f"{args.config or 'config'}{' with ' if given else ''}{', '.join(given)}"
+
+
+def _check_directories(args: argparse.Namespace) -> None:
+    for option in ("recipe_dir", "datadir", "dumpdir", "expdir", *(o for o in SHORTHANDS if o.endswith("_dir"))):
+        # The tables of a data directory have one line an entry.
+        if len(str(getattr(args, option) or "").splitlines()) > 1:
+            raise PseError(f"{str(getattr(args, option))!r} holds a newline", f"--{option}", "rename the directory")
 
 
 def _config_path(args: argparse.Namespace) -> Path:
@@ -111,20 +137,33 @@ def _config_path(args: argparse.Namespace) -> Path:
     return inside if not args.config.exists() and inside.exists() else args.config
 
 
-def _shorthands(args: argparse.Namespace) -> list[tuple[str, Any]]:
-    given = [(key, getattr(args, option)) for option, key in SHORTHANDS.items()]
-    numeric = {"seed", "sample_rate"}
-    out = []
-    for key, value in given:
+def _shorthands(args: argparse.Namespace, schema: Any) -> dict[str, Any]:
+    """Value of every option that sets a config key, checked against the type of that key."""
+    out = {}
+    for option, key in SHORTHANDS.items():
+        value = getattr(args, option)
         if value is None or value == "":
             continue
-        if key in numeric:
-            try:
-                value = int(str(value).lower().removesuffix("hz").replace("k", "000"))
-            except ValueError as error:
-                raise PseError(f"{value!r} is not a whole number", f"--{key}") from error
-        out.append((key, value))
+        if option in NUMBERS:
+            value = _number(option, str(value))
+        convert(value, _annotation(schema, key), f"--{option}")
+        out[option] = value
     return out
+
+
+def _number(option: str, text: str) -> int:
+    pattern, example = NUMBERS[option]
+    found = pattern.fullmatch(text)
+    if not found or len(text) > 20:
+        raise PseError(f"{text!r} is not a whole number", f"--{option}", example)
+    return int(found[1]) * (1000 if any(found.groups()[1:]) else 1)
+
+
+def _annotation(schema: Any, key: str) -> Any:
+    """The type that a schema asks of a dotted key; Any where it has no such key, which binding tells."""
+    for name in key.split("."):
+        schema = Any if schema is Any else typing.get_type_hints(schema).get(name, Any)
+    return schema
 
 
 def _resolve_models(raw: Any, recipe_dir: Path) -> Any:
@@ -140,14 +179,22 @@ def _resolve_models(raw: Any, recipe_dir: Path) -> Any:
 def _default_tag(args: argparse.Namespace, config: Any) -> str:
     """The config's stem, with a short hash when the command line changed anything in it."""
     stem = args.config.stem if args.config else "default"
-    if not args.set and not _shorthands(args):
+    if not args.set and not any(getattr(args, option) for option in SHORTHANDS):
         return stem
     told = json.dumps(plain(config), sort_keys=True)
     return f"{stem}_{hashlib.sha256(told.encode()).hexdigest()[:6]}"
 
 
 def _num_gpus(asked: int | None) -> int:
-    if asked is not None and asked >= 0:
-        return asked
-    # Looking for the driver's device file costs nothing; importing torch to ask costs seconds.
-    return 1 if Path("/dev/nvidia0").exists() else 0
+    # Counting the driver's device files costs nothing; importing torch to ask costs seconds.
+    there = len(list(DEVICES.glob("nvidia[0-9]*")))
+    if asked is None:
+        return min(1, there)
+    if asked < 0:
+        raise PseError(f"{asked} GPUs cannot be used", "--ngpu", "give 0 for the CPU, or the number of GPUs")
+    # These drivers have one file for all GPUs: the training itself will tell.
+    uncounted = any((DEVICES / name).exists() for name in ("dxg", "kfd"))
+    if asked > there and not uncounted:
+        fix = "give --ngpu 0 to use the CPU" if there == 0 else f"give --ngpu {there} or less"
+        raise EnvironmentFault(f"{asked} GPUs are asked for, {there or 'none'} can be seen", f"--ngpu {asked}", fix)
+    return asked

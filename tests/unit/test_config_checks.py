@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,10 @@ import pytest
 import torch
 
 from pse.config import apply_overrides, bind, parse_yaml
-from pse.errors import PseError
+from pse.errors import EnvironmentFault, PseError
 from pse.losses import segmental
-from pse.recipe.options import add_arguments, context
+from pse.recipe import options
+from pse.recipe.options import Context, Parser, add_arguments, context
 from pse.recipe.personal.config import PersonalConfig
 from pse.recipe.personal.training import FRAME, HOP, check
 from tests.recipe_place import RECIPE, TINY
@@ -112,9 +112,57 @@ def test_what_cannot_be_trained_is_refused_before_anything_runs(changes: list[st
     assert len(str(caught.value).splitlines()) == 1
 
 
+def given(*words: str) -> Context:
+    """What the recipe makes of these options."""
+    parser = Parser(prog="pse")
+    add_arguments(parser)
+    argv = ["--recipe", "personal", "--recipe_dir", str(RECIPE), *words]
+    return context(parser.parse_args(argv), argv)
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_every_config_that_ships_passes(path: Path) -> None:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    argv = ["--recipe", "personal", "--recipe_dir", str(RECIPE), "--config", str(path)]
-    check(context(parser.parse_args(argv), argv).config)
+    check(given("--config", str(path)).config)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--nj", "0"], "^--nj: 0 jobs cannot run; give at least 1"),
+        (["--nj", "many"], "^pse: argument --nj: invalid int value: 'many'"),
+        (["--cmd", "slurm"], "^pse: argument --cmd: invalid choice"),
+        (["--nonsense"], "^pse: unrecognized arguments: --nonsense"),
+        (["--seed", "5k"], "^--seed: '5k' is not a whole number; write e.g. --seed 0"),
+        (["--seed=-1"], "^--seed: '-1' is not a whole number"),
+        (["--seed", "9999999999"], "^conf/mini.yaml with --seed: seed must be from 0 to"),
+        (["--fs", "fast"], "^--fs: 'fast' is not a whole number; write e.g. --fs 16000 or --fs 16k"),
+        (["--fs", "16"], "^conf/mini.yaml with --fs: sample_rate must be from 4000 to 96000, got 16"),
+        (["--corpus", "minni"], "^--corpus: 'minni' is not a choice; did you mean 'mini'"),
+        (["--noise_dir", "a\nb"], r"^--noise_dir: 'a\\nb' holds a newline; rename the directory"),
+        (["--expdir", "a\nb"], r"^--expdir: 'a\\nb' holds a newline"),
+        (["--set", "sedd=1"], "^conf/mini.yaml with --set: unknown key 'sedd'; did you mean 'seed'"),
+        (["--ngpu=-1"], "^--ngpu: -1 GPUs cannot be used"),
+    ],
+)
+def test_a_wrong_option_is_named_in_one_line(words: list[str], told: str) -> None:
+    with pytest.raises(PseError, match=told) as caught:
+        given("--config", "conf/mini.yaml", *words)
+    assert len(str(caught.value).splitlines()) == 1 and caught.value.exit_code == 1
+
+
+def test_a_rate_may_be_written_in_three_ways() -> None:
+    rates = {given("--config", "conf/mini.yaml", "--fs", text).config.sample_rate for text in ("16000", "16k", "16kHz")}
+    assert rates == {16000} and given("--config", "conf/mini.yaml", "--seed", "007").config.seed == 7
+
+
+def test_gpus_that_are_not_there_are_an_environment_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options, "DEVICES", tmp_path)
+    mini = ("--config", "conf/mini.yaml")
+    assert given(*mini).ngpu == 0
+    with pytest.raises(EnvironmentFault, match="^--ngpu 1: 1 GPUs are asked for, none can be seen; give --ngpu 0"):
+        given(*mini, "--ngpu", "1")
+    for name in ("nvidia0", "nvidia1", "nvidiactl"):
+        (tmp_path / name).touch()
+    assert (given(*mini).ngpu, given(*mini, "--ngpu", "2").ngpu, given(*mini, "--ngpu", "0").ngpu) == (1, 2, 0)
+    with pytest.raises(EnvironmentFault, match="^--ngpu 3: .* give --ngpu 2 or less"):
+        given(*mini, "--ngpu", "3")
