@@ -28,12 +28,10 @@ def tiny(*overrides: str) -> Any:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("pretrain.methods={}", "methods is empty"),
         ("pretrain.methods.a/b={objective: {name: supervised}}", "'a/b' cannot name a method"),
         ("pretrain.methods.mixture={objective: {name: supervised}}", "name of the unprocessed input"),
         ("finetune.clean_s=[5, 5.0]", "clean_s holds 5 twice"),
         ("finetune.clean_s=[0]", "clean_s must hold seconds above 0"),
-        ("finetune.start=[nobody]", "'nobody' is no method .*; known methods: generalist, "),
         ("finetune.start=[generalist, generalist]", "start holds generalist twice"),
         ("score.metrics=[]", "metrics needs si_sdr"),
         ("score.metrics=[si_sdr, si_sdr]", "metrics holds si_sdr twice"),
@@ -91,6 +89,8 @@ def test_a_config_that_runs_passes_and_draws_no_random_number() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
+        (["pretrain.methods={}"], "pretrain.methods: no method is given; name one"),
+        (["finetune.start=[nobody]"], "finetune.start: 'nobody' is no pretraining method; one of generalist, "),
         (["sample_rate=8000"], "pretrain.model: is a model for 16000 Hz, the recipe runs at 8000 Hz; set pretrain"),
         (["sample_rate=8000", "pretrain.model.sample_rate=8000"], "snr_predictor.model: is a model for 16000 Hz"),
         (["pretrain.model={name: snr_predictor, hidden_size: 4}"], "snr_predictor is not an enhancement model"),

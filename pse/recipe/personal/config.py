@@ -181,8 +181,6 @@ class PretrainConfig:
     all_training: TrainingConfig | None = None
 
     def __post_init__(self) -> None:
-        if not self.methods:
-            raise ValueError("methods is empty; name one, e.g. methods: {pseudo_se: {objective: {name: pseudo_se}}}")
         for name in self.methods:
             if not METHOD.fullmatch(name):
                 raise ValueError(f"{name!r} cannot name a method; use letters, digits, _ and -")
@@ -273,7 +271,3 @@ class PersonalConfig:
     def __post_init__(self) -> None:
         _within(self, 0, MAX_SEED, "seed")
         _within(self, *SAMPLE_RATES_HZ, "sample_rate")
-        for start in self.finetune.start:
-            if start not in self.pretrain.methods:
-                known = ", ".join(self.pretrain.methods)
-                raise ValueError(f"finetune.start: {start!r} is no method of pretrain.methods; known methods: {known}")

@@ -31,6 +31,7 @@ def check(config: Any) -> None:
     Raises PseError: a model of another rate or kind than its place asks for, an objective, option or
     loss that there is not, frame weights without the predictor that gives them.
     """
+    _check_methods(config)
     _check_model(config, "pretrain.model", config.pretrain.model, "wavs")
     predictor = None
     if config.snr_predictor.model:
@@ -43,6 +44,17 @@ def check(config: Any) -> None:
     if getattr(options, "purification", "none") == "predictor":
         told = "fine-tuning has clean speech, and no SNR predictor weights it"
         raise PseError(told, "finetune.objective", "leave out purification: predictor")
+
+
+def _check_methods(config: Any) -> None:
+    """A part of a config may leave its methods to another part; what is to run cannot."""
+    known = config.pretrain.methods
+    if not known:
+        fix = "name one, e.g. methods: {pseudo_se: {objective: {name: pseudo_se}}}"
+        raise PseError("no method is given", "pretrain.methods", fix)
+    for start in config.finetune.start:
+        if start not in known:
+            raise PseError(f"{start!r} is no pretraining method", "finetune.start", f"one of {', '.join(known)}")
 
 
 def _check_model(config: Any, place: str, mapping: dict[str, Any], makes: str) -> Any:
