@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
-import signal
-import subprocess
-import sys
-import threading
-import time
+import re
+import shlex
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +18,8 @@ from pse.errors import PseError, StageMissingError, first_three
 from pse.io.atomic import sole_writer, write_text
 from pse.io.jsonl import write_json
 from pse.recipe import environment
-from pse.recipe.options import Context, add_arguments, context
+from pse.recipe.jobs import end_with_parent, side_by_side
+from pse.recipe.options import Context, Parser, add_arguments, context
 from pse.recipe.stage import Task
 
 TaskMaker = Callable[[Context], list[Task]]
@@ -32,7 +30,7 @@ def main(stage: str, make_tasks: TaskMaker, argv: Sequence[str], program: Sequen
 
     `program` is the argument list that started this command; jobs side by side start it again.
     """
-    parser = argparse.ArgumentParser(prog=Path(program[-1]).name, description=f"stage {stage}")
+    parser = Parser(prog=Path(program[-1]).name, description=f"stage {stage}")
     add_arguments(parser)
     args = parser.parse_args(argv)
     # Jobs side by side share the cores; small networks gain little from a second one and lose much
@@ -42,9 +40,18 @@ def main(stage: str, make_tasks: TaskMaker, argv: Sequence[str], program: Sequen
     if args.status:
         print("\t".join(status(ctx, make_tasks)), flush=True)
         return 0
+    try:
+        return _run(stage, ctx, make_tasks, args, [*program, *argv])
+    except PseError as error:
+        error.fix = _for_this_user(error, ctx, stage)
+        raise
+
+
+def _run(stage: str, ctx: Context, make_tasks: TaskMaker, args: Namespace, command: list[str]) -> int:
+    """Run what is not up to date, or say with `--dry_run` what that is."""
     tasks = _chosen(make_tasks(ctx), args.only)
     if args.only and os.environ.get("PSE_JOB"):
-        _end_with_parent()
+        end_with_parent()
         tasks[0].execute(ctx.config, args.force)
         return 0
     if args.dry_run:
@@ -59,13 +66,31 @@ def main(stage: str, make_tasks: TaskMaker, argv: Sequence[str], program: Sequen
     _check(ctx)
     with ExitStack() as locks:
         for work in sorted({t.work for t in tasks}):
-            locks.enter_context(sole_writer(work))
+            locks.enter_context(sole_writer(work, beside=_elsewhere(ctx, work)))
         if any(t.work == ctx.exp for t in tasks):
             write_text(ctx.exp / "config.yaml", yaml.safe_dump(plain(ctx.config), sort_keys=False))
             write_json(ctx.exp / "env.json", environment.facts())
         for wave in sorted({t.wave for t in tasks}):
-            _run_wave(ctx, [t for t in tasks if t.wave == wave], args.force, [*program, *argv])
+            _run_wave(ctx, [t for t in tasks if t.wave == wave], args.force, command)
     return 0
+
+
+def _for_this_user(error: PseError, ctx: Context, stage: str) -> str | None:
+    """The remedy with the options of this command: without them ./run.sh would work somewhere else."""
+    made_by = re.search(r"\./run\.sh --stage (\w+)", error.fix or "")
+    if isinstance(error, StageMissingError) and made_by:
+        command = ["./run.sh", "--stage", made_by[1], "--stop_stage", stage, *ctx.options]
+        return f"run {shlex.join(command)} first"
+    options = shlex.join(ctx.options)
+    if made_by and options not in error.fix:
+        return error.fix.replace("./run.sh --stage", f"./run.sh {options} --stage")
+    return error.fix
+
+
+def _elsewhere(ctx: Context, work: Path) -> str:
+    """How a second command can work beside the one that writes into this directory."""
+    option = {ctx.data: "--datadir", ctx.dump: "--dumpdir"}.get(work, "--tag")
+    return f"choose another {option}"
 
 
 def _check(ctx: Context) -> None:
@@ -73,18 +98,6 @@ def _check(ctx: Context) -> None:
     if ctx.recipe.check:
         module, _, function = ctx.recipe.check.partition(":")
         getattr(importlib.import_module(module), function)(ctx.config)
-
-
-def _end_with_parent() -> None:
-    """A job whose stage was killed must not go on beside the command that continues it."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _pending(ctx: Context, tasks: list[Task], force: bool) -> list[tuple[Task, str]]:
@@ -109,7 +122,7 @@ def _run_wave(ctx: Context, tasks: list[Task], force: bool, command: list[str]) 
         if task not in beside:
             task.execute(ctx.config, force)
     if beside:
-        _side_by_side(ctx, beside, command)
+        side_by_side(ctx, beside, command)
 
 
 def status(ctx: Context, make_tasks: TaskMaker) -> tuple[str, str]:
@@ -156,95 +169,3 @@ def _announce(tasks: list[Task], pending: list[tuple[Task, str]]) -> None:
         reasons.setdefault("missing" if why.startswith("missing") else why, []).append(task.name)
     for why, names in reasons.items():
         print(f"{len(names)} of {len(tasks)} tasks to run ({why}): {first_three(names)}", flush=True)
-
-
-def _side_by_side(ctx: Context, tasks: list[Task], command: list[str]) -> None:
-    """Start each task as a process of its own, `nj` at a time; stop at the first that fails."""
-    waiting, running, done = list(enumerate(tasks)), {}, 0
-    # A polite end of the stage ends its jobs too, which then write their checkpoints.
-    signal.signal(signal.SIGTERM, _interrupt)
-    start, said = time.monotonic(), 0.0
-    try:
-        while waiting or running:
-            while waiting and len(running) < ctx.nj:
-                number, task = waiting.pop(0)
-                running[task.name] = (task, _start(ctx, task, number, command))
-            time.sleep(0.1)
-            for name, (task, process) in list(running.items()):
-                if process.poll() is None:
-                    continue
-                del running[name]
-                if process.returncode:
-                    raise _failure(ctx, task, process.returncode)
-                done += 1
-                print(f"[{done}/{len(tasks)}] {last_line(log_path(task)) or name}", flush=True)
-            if running and time.monotonic() - said > _INTERVAL_S:
-                said = time.monotonic()
-                for name, (task, _) in running.items():
-                    print(f"  {said - start:4.0f} s  {last_line(log_path(task)) or name + ' is starting'}", flush=True)
-    finally:
-        _stop([p for _, p in running.values()])
-
-
-def _start(ctx: Context, task: Task, number: int, command: list[str]) -> subprocess.Popen:
-    environ = os.environ | {"PSE_JOB": "1"}
-    arguments = [*command, "--only", task.name]
-    if ctx.ngpu > 1:
-        # The models are small: one job a GPU keeps all of them busier than one job on all.
-        seen = environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(ctx.ngpu)))
-        environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[number % len(seen.split(","))]
-    log = log_path(task)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "w", encoding="utf-8") as out:
-        return subprocess.Popen(
-            arguments, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environ,
-            # Ctrl-C reaches the stage alone, which then ends its jobs politely, once.
-            start_new_session=True,
-        )  # fmt: skip
-
-
-_INTERVAL_S = 10.0
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _stop(processes: list[subprocess.Popen]) -> None:
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def log_path(task: Task) -> Path:
-    """Where a task that runs as a process of its own writes its log."""
-    return task.work / "log" / task.stage / f"{task.name}.log"
-
-
-def last_line(path: Path) -> str:
-    """The last non-empty line of a log, without what a rewriting progress line left before it."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, path.stat().st_size - 4096))
-            lines = file.read().decode("utf-8", "replace").replace("\r", "\n").split("\n")
-    except OSError:
-        return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
-def _failure(ctx: Context, task: Task, code: int) -> PseError:
-    log = log_path(task)
-    try:
-        tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:]
-    except OSError:
-        tail = []
-    print(f"--- last lines of {log}", *tail, "---", sep="\n", file=sys.stderr, flush=True)
-    cause = "killed" if code < 0 else f"exit code {code}"
-    repeat = ctx.repeat(task.stage, task.name)
-    error = PseError(f"failed ({cause})", f"{task.stage} {task.name}", f"repeat it with: {repeat}")
-    error.exit_code = code if 0 < code <= 4 else 1
-    return error

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,10 @@ from typing import Any
 import pytest
 
 from pse.errors import PseError, StageMissingError
+from pse.io.atomic import sole_writer
+from pse.recipe import runner
+from pse.recipe.options import Context
+from pse.recipe.personal.layout import speakers
 from pse.recipe.stage import Task, View, digest
 
 
@@ -172,3 +180,56 @@ def test_a_training_goes_on_unless_what_decides_it_changed(tmp_path: Path) -> No
         task.execute(Config(part=Part(lr=9.0)))
     assert (place / "steps").read_text() == "x"
     assert (tmp_path / ".earlier" / "exp" / "weights").read_text() == "w"
+
+
+RECIPE = Path(__file__).resolve().parents[2] / "egs" / "librispeech_pse"
+
+
+def run_stage(tmp_path: Path, tasks: Callable[[Context], list[Task]], *more: str) -> str:
+    """What a stage of the recipe tells the user when it cannot do its work."""
+    roots = [x for d in ("data", "dump", "exp") for x in (f"--{d}dir", str(tmp_path / d))]
+    recipe = ["--recipe", "personal", "--recipe_dir", str(RECIPE), "--config", "conf/mini.yaml"]
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(PseError) as caught:
+            program = [sys.executable, "-c", "raise SystemExit(1)"]
+            runner.main("this", tasks, [*recipe, *roots, "--tag", "t", *more], program)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def one_task(run: Callable[[Any], None], **changes: Any) -> Callable[[Context], list[Task]]:
+    return lambda ctx: [replace(Task("t", "this", (), (), (ctx.exp / "x",), ctx.exp, run), **changes)]
+
+
+def test_the_remedy_for_what_an_earlier_stage_makes_is_the_whole_command(tmp_path: Path) -> None:
+    gone = one_task(print, inputs=(tmp_path / "gone",), made_by="earlier")
+    told = run_stage(tmp_path, gone, "--only", "t", "--force")
+    assert "run ./run.sh --stage earlier --stop_stage this --config conf/mini.yaml" in told
+    assert f"--expdir {tmp_path / 'exp'} --tag t first" in told and "--recipe" not in told
+    told = run_stage(tmp_path, lambda ctx: [speakers(ctx)])
+    assert "run ./run.sh --stage data --stop_stage this --config" in told and "--tag t first" in told
+
+
+def test_any_remedy_that_names_the_recipe_has_the_options_once(tmp_path: Path) -> None:
+    def damaged(config: Any) -> None:
+        raise PseError("is cut off", "x", "run ./run.sh --stage a --stop_stage a --force")
+
+    told = run_stage(tmp_path, one_task(damaged))
+    assert told.count("--config") == 1 and told.endswith("--tag t --stage a --stop_stage a --force")
+    jobs = [one_task(print, own_process=True, name=n) for n in "ab"]
+    told = run_stage(tmp_path, lambda ctx: [t for make in jobs for t in make(ctx)], "--nj", "2")
+    assert "repeat it with: ./run.sh --stage this" in told and told.count("--config") == 1
+
+
+def test_a_directory_in_use_names_the_process_and_a_place_beside_it(tmp_path: Path) -> None:
+    with sole_writer(tmp_path / "dump" / "mini"):
+        told = run_stage(tmp_path, one_task(print, work=tmp_path / "dump" / "mini"))
+    assert f"(kill {os.getpid()}), or choose another --dumpdir" in told
+
+
+def test_a_mistyped_option_is_one_line(tmp_path: Path) -> None:
+    assert "--nonsense" in run_stage(tmp_path, one_task(print), "--nonsense", "3")
+    assert "--nj" in run_stage(tmp_path, one_task(print), "--nj", "many")

@@ -15,6 +15,7 @@ SPEECH_SETS = ("train", "valid", *(f"target_{p}" for p in TARGET_PARTS))
 # Noise: premix_* surrounds the user (FSD50K), noise_* is injected for training and testing (MUSAN).
 NOISE_SETS = ("premix_train", "premix_valid", "premix_eval", "noise_train", "noise_valid", "noise_test")
 
+MAKE_DATA = "run ./run.sh --stage data --stop_stage data first"
 
 # What decides a mixture that is drawn for training.
 MIXING = ("mixture.duration_s", "mixture.premixture_snr_db", "mixture.snr_db")
@@ -44,13 +45,14 @@ class System:
 
 
 def speakers(ctx: Context) -> list[str]:
-    """The target speakers that stage 1 found."""
+    """The target speakers that stage 1 found. Raises StageMissingError when their list is not there or empty."""
     path = ctx.data / "target_test" / "spk2utt"
     try:
         found = [line.split(" ", 1)[0] for line in path.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        fix = "run ./run.sh --stage data --stop_stage data first"
-        raise StageMissingError("no target speakers", path, fix) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise StageMissingError("no target speakers", path, MAKE_DATA) from error
+    if not found:
+        raise StageMissingError("no target speakers", path, MAKE_DATA)
     return found
 
 
