@@ -22,6 +22,7 @@ corpus=               # mini|full|own the embedded corpora, the published, or yo
 librispeech_dir=      # DIR with LibriSpeech; when not given, it is downloaded
 fsd50k_dir=           # DIR with FSD50K, likewise
 musan_dir=            # DIR with MUSAN, likewise
+voice_dir=            # DIR with recordings of the target speakers, one folder a speaker, in place of the published
 noise_dir=            # DIR with your own noises in place of FSD50K and MUSAN, split by recording
 fs=                   # HZ sample rate: 16000 or 16k
 seed=                 # N the same seed gives the same numbers
@@ -40,7 +41,7 @@ source ./cmd.sh
 source ../../utils/stage.sh
 
 common=(--recipe_dir . --recipe personal)
-hand_on common config set tag corpus librispeech_dir fsd50k_dir musan_dir noise_dir fs seed ngpu nj cmd \
+hand_on common config set tag corpus librispeech_dir fsd50k_dir musan_dir voice_dir noise_dir fs seed ngpu nj cmd \
   datadir dumpdir expdir only force
 
 # Corpora: found where the options say, downloaded and verified, or synthesised on the spot.

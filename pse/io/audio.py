@@ -161,7 +161,8 @@ def write(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
     kind = path.suffix.lower().lstrip(".").upper()
     if kind not in ("WAV", "FLAC"):
         raise PseError(f"cannot write {path.suffix or 'a file without ending'}", path, "use .wav or .flac")
-    loud = bool(samples.size) and float(np.abs(samples).max()) > 32767 / 32768
+    # 16 bits reach from -1 to just below 1.
+    loud = bool(samples.size) and (float(samples.max()) > 32767 / 32768 or float(samples.min()) < -1.0)
     if loud and kind == "FLAC":
         raise PseError("samples exceed full scale and FLAC would clip them", path, "write .wav")
     with writing(path, "wb") as file:

@@ -26,6 +26,7 @@ SHORTHANDS = {
     "fsd50k_dir": "corpus.fsd50k_dir",
     "musan_dir": "corpus.musan_dir",
     "noise_dir": "corpus.noise_dir",
+    "voice_dir": "corpus.voice_dir",
 }
 
 # Options whose value is a whole number, and an example for those who give another.

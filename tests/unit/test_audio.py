@@ -34,6 +34,11 @@ def test_loud_samples_are_never_clipped(tmp_path: Path) -> None:
         audio.write(tmp_path / "a.flac", 5 * tone(), RATE)
 
 
+def test_the_lowest_16_bit_value_is_no_overload(tmp_path: Path) -> None:
+    audio.write(tmp_path / "a.flac", np.array([-1.0, 0.5], np.float32), RATE)
+    assert audio.read(tmp_path / "a.flac")[0].tolist() == [-1.0, 0.5]
+
+
 def test_channels_are_averaged_and_kept_apart_on_request(tmp_path: Path) -> None:
     both = np.stack([tone(), -0.5 * tone()])
     audio.write(tmp_path / "a.wav", both, RATE)

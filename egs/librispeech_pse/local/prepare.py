@@ -58,7 +58,8 @@ def read_corpora(path: Path) -> dict[str, str]:
     except PseError as error:
         raise PseError(error.what, error.where, REMAKE) from error
     needed = {"librispeech", "noise"} if isinstance(found, dict) and "noise" in found else CORPORA
-    if not isinstance(found, dict) or set(found) != needed or not all(isinstance(v, str) for v in found.values()):
+    whole = isinstance(found, dict) and set(found) - {"voice"} == needed
+    if not whole or not all(isinstance(v, str) for v in found.values()):
         raise PseError(f"does not name the directories of {', '.join(sorted(CORPORA))}", path, REMAKE)
     return found
 
@@ -75,17 +76,21 @@ def write_sets(ctx: Context, sets: dict[str, list[Recording]]) -> None:
 
 def speech_sets(corpora: dict[str, str], data: Any) -> dict[str, list[Recording]]:
     """LibriSpeech by role; the target speakers cut into test, val, train, preval, pretrain."""
-    from pse.corpora import librispeech
+    from pse.corpora import folder, librispeech
     from pse.corpora.splits import split_speakers
 
     everything = librispeech.scan(Path(corpora["librispeech"]))
     targets = [r for r in everything if r.split == "test"]
+    if "voice" in corpora:
+        targets = folder.scan(Path(corpora["voice"]), min_duration_s=data.min_duration_s, skip_bad=True)
+        if twice := sorted({r.speaker for r in targets} & {r.speaker for r in everything if r.split != "test"}):
+            raise PseError(f"{first_three(twice)} speaks in LibriSpeech too", corpora["voice"], "rename the folder")
     if data.speakers is not None:
         missing = sorted(set(data.speakers) - {r.speaker for r in targets})
         if missing:
             raise PseError(
                 f"{len(missing)} are no target speakers of this corpus: {first_three(missing)}", "data.speakers",
-                f"choose among {' '.join(sorted({r.speaker for r in targets}, key=int))}",
+                f"choose among {' '.join(sorted({r.speaker for r in targets}))}",
             )
         targets = [r for r in targets if r.speaker in data.speakers]
     seconds = {part: getattr(data, f"{part}_s") for part in TARGET_PARTS[:-1]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,6 +72,8 @@ class CorpusConfig:
     name: mini is synthesised, full is LibriSpeech + FSD50K + MUSAN. A directory that is not given
     is downloaded into downloads_dir. noise_dir is one's own noise in place of FSD50K and MUSAN,
     split by recording; noise_manifest, a TSV with at least a path column, may fix that split.
+    voice_dir is one's own recordings of the target speakers, one folder a speaker, in place of the
+    published ones.
     """
 
     name: Literal["mini", "full", "own"] = "mini"
@@ -80,11 +82,12 @@ class CorpusConfig:
     musan_dir: Path | None = None
     noise_dir: Path | None = None
     noise_manifest: Path | None = None
+    voice_dir: Path | None = None
     downloads_dir: Path = Path("downloads")
     mini: MiniConfig = field(default_factory=MiniConfig)
 
     def __post_init__(self) -> None:
-        for name in ("librispeech_dir", "fsd50k_dir", "musan_dir", "noise_dir", "noise_manifest", "downloads_dir"):
+        for name in (f.name for f in fields(self) if f.name.endswith(("_dir", "_manifest"))):
             # The tables of a data directory have one line an entry.
             if len(str(getattr(self, name)).splitlines()) > 1:
                 raise ValueError(f"{name} holds a newline; rename the directory")

@@ -47,10 +47,16 @@ def _given(ctx: Context, corpus: Any) -> dict[str, Path]:
 
     found = {"librispeech": find_or_download("librispeech", corpus.librispeech_dir, corpus.downloads_dir)}
     if corpus.noise_dir is not None:
-        if not corpus.noise_dir.is_dir():
-            raise PseError("no such directory", corpus.noise_dir, "give --noise_dir a directory of noise recordings")
-        found["noise"] = corpus.noise_dir
+        found["noise"] = _own(corpus.noise_dir, "give --noise_dir a directory of noise recordings")
     else:
         found["fsd50k"] = find_or_download("fsd50k", corpus.fsd50k_dir, corpus.downloads_dir)
         found["musan"] = find_or_download("musan", corpus.musan_dir, corpus.downloads_dir)
+    if corpus.voice_dir is not None:
+        found["voice"] = _own(corpus.voice_dir, "give --voice_dir a directory with one folder of recordings a speaker")
     return found
+
+
+def _own(directory: Path, fix: str) -> Path:
+    if not directory.is_dir():
+        raise PseError("no such directory", directory, fix)
+    return directory
