@@ -15,8 +15,7 @@ from pse.registry import find
 
 def _tasks_of(stage: str) -> Callable[[Context], list[Task]]:
     def make(ctx: Context) -> list[Task]:
-        module = importlib.import_module(ctx.recipe.stages[stage])
-        return module.tasks(ctx) if not hasattr(module, "STAGES") else module.STAGES[stage](ctx)
+        return importlib.import_module(ctx.recipe.stages[stage]).tasks(ctx)
 
     return make
 

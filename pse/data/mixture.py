@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -171,8 +170,4 @@ def write_specs(path: str | Path, specs: Iterable[MixtureSpec]) -> None:
 
 def read_specs(path: str | Path) -> list[MixtureSpec]:
     """Read descriptions. Raises PseError naming file and line of a malformed one."""
-    return [bind(MixtureSpec, value, f"{path}:{i}") for i, value in enumerate(_values(path), 1)]
-
-
-def _values(path: str | Path) -> Iterable[Any]:
-    return read_jsonl(path)
+    return [bind(MixtureSpec, value, f"{path}:{i}") for i, value in enumerate(read_jsonl(path), 1)]
