@@ -59,7 +59,7 @@ def test_a_job_ends_with_the_stage_that_started_it(tmp_path: Path) -> None:
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=place.environment(),
     )  # fmt: skip
     stage = psutil.Process(process.pid)
-    jobs = _wait(lambda: [p for p in stage.children(recursive=True) if "--only" in p.cmdline()], 2)
+    jobs = _wait(lambda: [p for p in stage.children(recursive=True) if "--only" in _command_line(p)], 2)
     told = place.run("--stage", "pretrain", "--stop_stage", "pretrain", expect=1)
     assert "is being written by" in told and "--tag" in told
     parents = {job.ppid() for job in jobs}
@@ -68,6 +68,13 @@ def test_a_job_ends_with_the_stage_that_started_it(tmp_path: Path) -> None:
     _, alive = psutil.wait_procs(jobs, timeout=30)
     process.wait()
     assert not alive
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # a helper of the shell that ended between the listing and this call
+        return []
 
 
 def _wait(find: Callable[[], list[psutil.Process]], how_many: int) -> list[psutil.Process]:
