@@ -27,7 +27,7 @@ def side_by_side(ctx: Context, tasks: list[Task], command: list[str]) -> None:
         while waiting or running:
             while waiting and len(running) < ctx.nj:
                 number, task = waiting.pop(0)
-                running[task.name] = (task, _start(ctx, task, number, command))
+                running[task.name] = (task, _start(ctx, task, number, len(tasks), command))
             time.sleep(0.1)
             for name, (task, process) in list(running.items()):
                 if process.poll() is None:
@@ -45,13 +45,17 @@ def side_by_side(ctx: Context, tasks: list[Task], command: list[str]) -> None:
         _stop([p for _, p in running.values()])
 
 
-def _start(ctx: Context, task: Task, number: int, command: list[str]) -> subprocess.Popen:
-    environ = os.environ | {"PSE_JOB": "1"}
+def _start(ctx: Context, task: Task, number: int, num_tasks: int, command: list[str]) -> subprocess.Popen:
+    environ = os.environ | {"PSE_JOB": str(os.getpid())}
     arguments = [*command, "--only", task.name]
     if ctx.ngpu > 1:
-        # The models are small: one job a GPU keeps all of them busier than one job on all.
         seen = environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(ctx.ngpu)))
-        environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[number % len(seen.split(","))]
+        devices = dealt(seen.split(","), number, min(ctx.nj, num_tasks))
+        environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+        if len(devices) > 1:
+            from pse.training.engine import several
+
+            arguments = several(arguments[1:], len(devices))
     log = log_path(task)
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w", encoding="utf-8") as out:
@@ -60,6 +64,15 @@ def _start(ctx: Context, task: Task, number: int, command: list[str]) -> subproc
             # Ctrl-C reaches the stage alone, which then ends its jobs politely, once.
             start_new_session=True,
         )  # fmt: skip
+
+
+def dealt(devices: list[str], number: int, beside: int) -> list[str]:
+    """The devices of job `number` when `beside` jobs run at a time: an equal share, one at least.
+
+    The models are small: one job a device keeps all of them busier than one job on all.
+    """
+    share = max(1, len(devices) // beside)
+    return [devices[(number * share + k) % len(devices)] for k in range(share)]
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -106,13 +119,22 @@ def _failure(ctx: Context, task: Task, code: int) -> PseError:
     return error
 
 
-def end_with_parent() -> None:
+def end_with_stage() -> None:
     """A job whose stage was killed must not go on beside the command that continues it."""
-    parent = os.getppid()
+    # The parent of a job is its stage, or the process that runs several as one training.
+    stage, parent = int(os.environ["PSE_JOB"]), os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == parent and _exists(stage):
             time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True

@@ -54,6 +54,11 @@ class Context:
     nj: int
     options: tuple[str, ...]
 
+    @property
+    def devices(self) -> int:
+        """GPUs of a training in this process, 0 for the CPU: one, or one for each process that shares it."""
+        return min(self.ngpu, int(os.environ.get("WORLD_SIZE", "1")))
+
     def repeat(self, stage: str, task: str | None = None) -> str:
         """The command that runs one stage, or one task of it, again."""
         only = ["--only", task] if task else []

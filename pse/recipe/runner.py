@@ -18,7 +18,7 @@ from pse.errors import PseError, StageMissingError, first_three
 from pse.io.atomic import sole_writer, write_text
 from pse.io.jsonl import write_json
 from pse.recipe import environment
-from pse.recipe.jobs import end_with_parent, side_by_side
+from pse.recipe.jobs import end_with_stage, side_by_side
 from pse.recipe.options import Context, Parser, add_arguments, context
 from pse.recipe.stage import Task
 
@@ -51,8 +51,10 @@ def _run(stage: str, ctx: Context, make_tasks: TaskMaker, args: Namespace, comma
     """Run what is not up to date, or say with `--dry_run` what that is."""
     tasks = _chosen(make_tasks(ctx), args.only)
     if args.only and os.environ.get("PSE_JOB"):
-        end_with_parent()
-        tasks[0].execute(ctx.config, args.force)
+        end_with_stage()
+        # Of several processes that share one training, the first keeps the books.
+        execute = tasks[0].execute if os.environ.get("RANK", "0") == "0" else tasks[0].assist
+        execute(ctx.config, args.force)
         return 0
     if args.dry_run:
         pending = _pending(ctx, tasks, args.force)
@@ -116,7 +118,7 @@ def _run_wave(ctx: Context, tasks: list[Task], force: bool, command: list[str]) 
     pending = _pending(ctx, tasks, force)
     _announce(tasks, pending)
     beside = [t for t, _ in pending if t.own_process]
-    if len(beside) < 2 or ctx.nj == 1:
+    if ctx.ngpu < 2 and (len(beside) < 2 or ctx.nj == 1):
         beside = []
     for task, _ in pending:
         if task not in beside:

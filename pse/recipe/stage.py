@@ -127,6 +127,10 @@ class Task:
         write_json(self.record_path, now | about | {"outputs": sizes})
         started.unlink()
 
+    def assist(self, config: Any, afresh: bool = False) -> None:
+        """Do the work of `execute` beside the process that does so: the work alone."""
+        self.run(View(config, self.reads))
+
 
 def _size(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None

@@ -10,8 +10,6 @@ from __future__ import annotations
 import atexit
 import hashlib
 import itertools
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
 class Engine:
     """Where and how precisely to compute: `ngpu` 0 is the processor.
 
-    With several processes (see `launch`) each sees its own `rank` of `world`. Raises EnvironmentFault
+    With several processes (see `several`) each sees its own `rank` of `world`. Raises EnvironmentFault
     when accelerate or a GPU is missing, PseError for a precision that the device cannot do.
     """
 
@@ -205,12 +203,10 @@ def _leave_group() -> None:
         time.sleep(0.2)
 
 
-def launch(arguments: Sequence[str], processes: int) -> int:
-    """Run `python <arguments>` (a script, or -m and a module) in several processes; its exit code.
+def several(arguments: Sequence[str], processes: int) -> list[str]:
+    """The command that runs `python <arguments>` (a script, or -m and a module) in several processes.
 
-    The first failing process ends the others.
+    The first failing process ends the others; the first one alone is heard.
     """
-    runner = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    threads = str(max(1, (os.cpu_count() or 1) // processes))
-    environment = {"OMP_NUM_THREADS": threads, **os.environ}
-    return subprocess.run([sys.executable, *runner, *arguments], env=environment, check=False).returncode
+    runner = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--local-ranks-filter=0"]
+    return [sys.executable, *runner, *arguments]

@@ -71,7 +71,7 @@ def train(
 
     The model ends with the best weights. `about` is what else identifies the run (model and
     objective config): a directory trained with another is refused. Start several processes with
-    `pse.training.engine.launch`. Raises PseError for such a directory, for broken checkpoints and
+    `pse.training.engine.several`. Raises PseError for such a directory, for broken checkpoints and
     for five steps in a row that are not finite; KeyboardInterrupt or SystemExit after a signal,
     when the checkpoint is written.
     """

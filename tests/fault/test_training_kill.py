@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pse.training import checkpoint
-from pse.training.engine import launch
+from pse.training.engine import several
 from tests.training_toy import equal, last, lines
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def test_two_processes_equal_one_on_the_same_batches(tmp_path: Path) -> None:
     options = {"max_examples": 120, "dropout": 0.0}
     expected = _finish(one, **options)
     arguments = ["-m", "tests.training_toy", str(two), json.dumps(options)]
-    assert launch(arguments, 2) == 0
+    subprocess.run(several(arguments, 2), env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
     for a, b in zip(lines(one), lines(two), strict=True):
         assert b["valid_loss"] == pytest.approx(a["valid_loss"], abs=1e-4)
         if a["train_loss"] is not None:

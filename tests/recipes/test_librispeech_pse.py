@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.recipe_place import Place
+from pse.io.jsonl import read_jsonl
+from pse.recipe.jobs import dealt
+from pse.training.engine import several
+from tests.recipe_place import RECIPE, Place
 
 pytestmark = pytest.mark.slow
 
@@ -117,3 +121,28 @@ def test_a_wrong_key_is_refused_before_anything_is_written(tmp_path: Path) -> No
     told = other.run("--set", "pretrain.modle.hidden_size=4", expect=1)
     assert "did you mean 'model'" in told
     assert not (other.root / "data").exists()
+
+
+def test_two_processes_share_one_training_and_one_keeps_the_books(tmp_path: Path, finished: Place) -> None:
+    """As the stage starts it for `--ngpu 2`, here with gloo on the processor."""
+    place = Place(tmp_path)
+    place.run("--stop_stage", "features")
+    options = place.arguments()[1:]
+    command = ["-m", "pse.cli", "train", "pretrain", "--recipe", "personal", "--recipe_dir", str(RECIPE), *options]
+    environment = place.environment() | {"PSE_JOB": str(os.getpid()), "OMP_NUM_THREADS": "1"}
+    subprocess.run(several([*command, "--only", "generalist"], 2), env=environment, check=True)
+    told = place.run("--stage", "pretrain", "--stop_stage", "pretrain", "--dry_run")
+    assert "would run pretrain generalist" not in told and "would run pretrain" in told
+
+    def losses(where: Place) -> list[float]:
+        return [line["valid_loss"] for line in read_jsonl(where.exp / "pretrain" / "generalist" / "metrics.jsonl")]
+
+    assert losses(place) == pytest.approx(losses(finished), abs=1e-3)
+    assert not list((place.exp / "pretrain").glob(".earlier/*"))
+
+
+def test_devices_are_dealt_out_evenly() -> None:
+    four = ["0", "1", "2", "3"]
+    assert dealt(four, 0, 1) == four
+    assert [dealt(four, n, 2) for n in range(3)] == [["0", "1"], ["2", "3"], ["0", "1"]]
+    assert [dealt(four, n, 16) for n in range(5)] == [["0"], ["1"], ["2"], ["3"], ["0"]]

@@ -62,7 +62,7 @@ def train_predictor(ctx: Context, config: Any, place: Path) -> None:
     model = build(settings.model, "snr_predictor.model")
     valid = FixedMixtures(ctx.dump, "snr_valid").render()
     objective = SnrRegression(sampler, valid, Options(clamp_db=settings.clamp_db))
-    train(model, objective, settings.training, place, config.seed, min(1, ctx.ngpu), about={"model": settings.model})
+    train(model, objective, settings.training, place, config.seed, ctx.devices, about={"model": settings.model})
 
 
 def load_predictor(ctx: Context, model_config: dict[str, Any]) -> Any:

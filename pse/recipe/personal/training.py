@@ -155,4 +155,4 @@ def fit(
     if start_from is not None:
         load_best(start_from, model)
     told = {"model": model_config, "objective": loss}
-    train(model, objective, training, place, config.seed, min(1, ctx.ngpu), about=told)
+    train(model, objective, training, place, config.seed, ctx.devices, about=told)
