@@ -126,17 +126,21 @@ class MixtureSampler:
         """The random generator of mixture `number`."""
         return np.random.default_rng([self.seed, self._key, number])
 
-    def spec(self, number: int) -> MixtureSpec:
-        """Draw description `number`; silent crops are drawn again from the same generator."""
+    def spec(self, number: int, unlike: MixtureSpec | None = None) -> MixtureSpec:
+        """Draw description `number`; silent crops are drawn again from the same generator.
+
+        Utterance and noise are not those of `unlike`, where there is another one.
+        """
         rng = self.generator(number)
         noise = first = None
-        speech = _draw(rng, self.sources.speech, self.speech_ids, self.num_samples)
+        others = _without(self.speech_ids, unlike and unlike.sources[0])
+        speech = _draw(rng, self.sources.speech, others, self.num_samples)
         if self.premixture_snr_db is not None:
             cache = self.sources.premixture_noise
             first = _draw(rng, cache, cache.ids, self.num_samples)
         if self.snr_db is not None:
             cache = self.sources.noise
-            noise = _draw(rng, cache, cache.ids, self.num_samples)
+            noise = _draw(rng, cache, _without(cache.ids, unlike and unlike.noise), self.num_samples)
         return MixtureSpec(
             id=f"{self.stream}-{number:06d}",
             num_samples=self.num_samples,
@@ -151,6 +155,10 @@ class MixtureSampler:
     def render(self, number: int) -> Mixture:
         """Draw and render mixture `number`."""
         return render(self.spec(number), self.sources)
+
+
+def _without(ids: Sequence[str], part: Crop | None) -> Sequence[str]:
+    return [i for i in ids if i != part.utt] or ids if part is not None else ids
 
 
 def _draw(rng: np.random.Generator, cache: AudioCache, ids: Sequence[str], num_samples: int) -> Crop:

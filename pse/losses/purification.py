@@ -58,11 +58,20 @@ def frames_to_samples(weights: Tensor, hop: int, num_samples: int) -> Tensor:
 
 
 def _whole(
-    estimate: Tensor, target: Tensor, weights: Tensor | None = None, *, function: SignalLoss, **options: Any
+    estimate: Tensor,
+    target: Tensor,
+    weights: Tensor | None = None,
+    *,
+    function: SignalLoss,
+    normalise: bool | None = None,
+    **options: Any,
 ) -> Tensor:
-    if weights is not None:
-        weights = frames_to_samples(weights.float(), HOP, target.shape[-1])
-    return function(estimate, target, weights, **options)
+    if weights is None:
+        return function(estimate, target, None, **options)
+    weights = frames_to_samples(weights.detach().float(), HOP, target.shape[-1])
+    value = function(estimate, target, weights, **options)
+    # Energies count weights by their ratio; an example that is hardly usable then counts as much as another.
+    return value * weights.mean(dim=-1) if normalise is False else value
 
 
 def _choice(value: str, choices: tuple[str, ...], what: str, where: str) -> None:
@@ -72,20 +81,24 @@ def _choice(value: str, choices: tuple[str, ...], what: str, where: str) -> None
         raise PseError(f"no {what} is named {value!r}", where, hint)
 
 
-def loss(name: str, domain: str = "whole", preset: Preset = "robust", where: str = "loss") -> SignalLoss:
+def loss(
+    name: str, domain: str = "whole", preset: Preset = "robust", where: str = "loss", normalise: bool | None = None
+) -> SignalLoss:
     """The loss of these config names, as a function (estimate [B, T], target [B, T], weights) -> [B].
 
     `weights` are per frame, [B, F] with F = 1 + T // 256, or None (the unweighted control). A `name`
     other than neg_snr, neg_si_sdr and mse is looked up among the loss plug-ins, which take the same
-    arguments and are not framed. Raises PseError naming the nearest choice.
+    arguments and are not framed. normalise: whether the weights of an example are divided by their sum,
+    so that every example counts alike; None: as published, which is only so over the whole signal.
+    Raises PseError naming the nearest choice.
     """
     _choice(domain, DOMAINS, "loss domain", where)
     _choice(preset, PRESETS, "loss preset", where)
     if domain == "segmental":
         _choice(name, tuple(MEASURES), "segmental loss", where)
-        return partial(segmental, name=name, preset=preset)
+        return partial(segmental, name=name, preset=preset, normalise=normalise)
     if name in MEASURES:
-        return partial(_whole, function=MEASURES[name], preset=preset)
+        return partial(_whole, function=MEASURES[name], preset=preset, normalise=normalise)
     if name not in registry.names("loss"):
         _choice(name, (*MEASURES, *registry.names("loss")), "loss", where)
     return registry.find("loss", name, where)

@@ -73,10 +73,12 @@ def segmental(
     *,
     name: str = "neg_snr",
     preset: Preset = "robust",
+    normalise: bool | None = None,
 ) -> Tensor:
     """Mean over frames of a per-frame loss, each frame counted with its weight.
 
     estimate, target: [B, T]; weights: [B, F] or None; returns [B]. `name`: neg_snr, neg_si_sdr or mse.
+    normalise: divide by the sum of the weights (robust), or by F (paper); None: as the preset has it.
     Raises PseError when the weights are of another number of frames.
     """
     losses = frame_losses(estimate, target, name, preset)
@@ -88,6 +90,6 @@ def segmental(
             "segmental loss",
             f"compute them on centred frames with a hop of {HOP} samples: F = 1 + T // {HOP}",
         )
-    if preset == "paper":
+    if not (preset == "robust" if normalise is None else normalise):
         return (weights * losses).mean(dim=-1)
     return (weights * losses).sum(dim=-1) / weights.sum(dim=-1).clamp_min(TINY)

@@ -12,6 +12,7 @@ from pse.data.cache import MemoryCache
 from pse.data.mixture import Mixture, MixtureSampler, MixtureSpec, Sources
 from pse.dsp.snr import frame_energy, frame_snr_db
 from pse.errors import PseError
+from pse.losses.purification import frames_to_samples
 from pse.models.base import Output
 from pse.registry import find, names
 from pse.training.objectives import pseudo_se, snr_regression
@@ -33,9 +34,9 @@ def fixed() -> list[tuple[MixtureSpec, Mixture]]:
     return [(sampler().spec(i), sampler().render(i)) for i in range(5)]
 
 
-def make(name: str, predictor: nn.Module | None = None, **options: object) -> Enhancement:
+def make(name: str, helper: nn.Module | None = None, **options: object) -> Enhancement:
     plugin = find("objective", name)
-    return plugin(sampler(), fixed(), bind(plugin.Options, options, "x"), predictor)
+    return plugin(sampler(), fixed(), bind(plugin.Options, options, "x"), helper)
 
 
 class Passing(nn.Module):
@@ -49,8 +50,9 @@ class Passing(nn.Module):
         return Output(wavs=self.gain * mix[:, None], frame_snr_db=self.gain * torch.zeros(len(mix), 1 + T // 256))
 
 
-def test_the_three_ways_of_training_are_found_by_name() -> None:
-    assert names("objective") == ["pseudo_se", "snr_regression", "supervised"]
+def test_the_ways_of_training_are_found_by_name() -> None:
+    known = ["contrastive_mixtures", "distillation", "pseudo_se", "snr_regression", "supervised"]
+    assert names("objective") == known
 
 
 def test_supervised_aims_at_speech_and_pseudo_se_at_the_noisy_recording() -> None:
@@ -104,6 +106,62 @@ def test_frames_without_weight_do_not_train_the_model(domain: str) -> None:
     objective.waveform_loss(estimate, batch["target"], objective.weights(batch)).sum().backward()
     assert estimate.grad[:, : T // 4].abs().max() > 0
     assert estimate.grad[:, -T // 4 :].abs().max() < 1e-6
+
+
+def test_a_purified_target_fades_where_it_is_noise() -> None:
+    objective = make("pseudo_se", purification="oracle", weigh="target", slope=0.2302585)
+    batch = objective.batch(range(3))
+    assert objective.weights(batch) is None
+    target = objective.target(batch)
+    gain = frames_to_samples(1 / (1 + 10 ** (-frame_snr_db(batch["speech"], batch["premixture_noise"]) / 10)), 256, T)
+    assert torch.allclose(target, gain * batch["target"], atol=1e-6)
+    assert torch.equal(make("pseudo_se", weigh="target").target(batch), batch["target"])
+
+
+@pytest.mark.parametrize("domain", ["whole", "segmental"])
+@pytest.mark.parametrize("preset", ["paper", "robust"])
+def test_unnormalised_weights_scale_the_loss_by_how_much_is_usable(domain: str, preset: str) -> None:
+    weighted = {"purification": "oracle", "domain": domain, "preset": preset}
+    batch = make("pseudo_se").batch(range(3))
+    relative, absolute = (make("pseudo_se", normalise=n, **weighted) for n in (True, False))
+    weights, estimate = relative.weights(batch), 0.5 * batch["mix"]
+    share = weights.mean(-1) if domain == "segmental" else frames_to_samples(weights, 256, T).mean(-1)
+    want = share * relative.waveform_loss(estimate, batch["target"], weights)
+    assert torch.allclose(absolute.waveform_loss(estimate, batch["target"], weights), want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("domain", ["whole", "segmental"])
+def test_true_weights_reward_clean_speech_more_than_wrong_ones_do(domain: str) -> None:
+    """The gain in loss of the clean estimate over the noisy target itself, as an estimate."""
+
+    class Wrong(nn.Module):
+        def forward(self, mix: Tensor) -> Output:
+            return Output(frame_snr_db=-frame_snr_db(batch["speech"], batch["premixture_noise"]))
+
+    batch = make("pseudo_se").batch(range(6))
+    losses = {}
+    for name, objective in {
+        "oracle": make("pseudo_se", purification="oracle", domain=domain),
+        "wrong": make("pseudo_se", Wrong(), purification="predictor", domain=domain),
+        "none": make("pseudo_se", domain=domain),
+    }.items():
+        losses[name] = objective.waveform_loss(batch["speech"], batch["target"], objective.weights(batch)).mean()
+    assert losses["oracle"] < losses["none"] < losses["wrong"]
+
+
+@pytest.mark.parametrize("hears", ["mixture", "recording"])
+def test_the_estimate_of_the_teacher_is_the_target(hears: str) -> None:
+    teacher = Passing()
+    teacher.gain.data.fill_(0.5)
+    objective = make("distillation", teacher, hears=hears, teacher="generalist")
+    batch = objective.batch(range(2))
+    rendered = [sampler().render(n) for n in range(2)]
+    for row, mixture in enumerate(rendered):
+        np.testing.assert_allclose(objective.target(batch)[row], 0.5 * mixture.premixture, rtol=1e-6)
+        heard = mixture.mix if hears == "mixture" else mixture.premixture
+        np.testing.assert_array_equal(batch["mix"][row], heard)
+    assert objective.modules() == [teacher] and not objective.target(batch).requires_grad
+    assert next(iter(objective.valid_batches()))["mix"].shape == (5, T)
 
 
 def test_asking_a_predictor_that_is_not_there_is_refused() -> None:

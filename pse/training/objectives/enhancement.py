@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from pse.data.collate import Batch
@@ -30,7 +29,10 @@ class LossOptions:
 
 
 class Enhancement(Objective):
-    """Train a model to turn a mixture [B, T] into a target [B, T]; subclasses say which target."""
+    """Train a model to turn a mixture [B, T] into a target [B, T]; subclasses say which target.
+
+    `helper` is a frozen network that some of them ask: an SNR predictor, or a teacher.
+    """
 
     Options: type = LossOptions
     headline = "si_sdr_i_db"
@@ -42,15 +44,16 @@ class Enhancement(Objective):
         sampler: MixtureSampler,
         valid: Iterable[tuple[MixtureSpec, Mixture]],
         options: LossOptions,
-        predictor: nn.Module | None = None,
+        helper: nn.Module | None = None,
     ) -> None:
-        self.sampler, self.options, self.predictor = sampler, options, predictor
-        self.waveform_loss = find_loss(options.loss, options.domain, options.preset, "objective")
+        self.sampler, self.options, self.helper = sampler, options, helper
+        normalise = getattr(options, "normalise", None)
+        self.waveform_loss = find_loss(options.loss, options.domain, options.preset, "objective", normalise)
         self._valid = fixed_batches(((s.id, m) for s, m in valid), self.parts)
 
     def batch(self, step_index_range: Sequence[int]) -> Batch:
         """Mixtures and targets [B, T], drawn live."""
-        return training_batch(self.sampler, step_index_range, self.parts)
+        return training_batch(map(self.sampler.spec, step_index_range), self.sampler.sources, self.parts)
 
     def valid_batches(self) -> Iterable[Batch]:
         """The fixed validation mixtures."""
@@ -59,25 +62,23 @@ class Enhancement(Objective):
     def loss(self, model: nn.Module, batch: Batch) -> LossOut:
         """The chosen loss, averaged over the batch."""
         estimate = model(batch["mix"]).wavs[:, 0]
-        return LossOut(self.waveform_loss(estimate, batch["target"], self.weights(batch)).mean())
+        return LossOut(self.waveform_loss(estimate, self.target(batch), self.weights(batch)).mean())
 
     def validate(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Loss and SI-SDR improvement in dB of each example, against the same kind of target."""
-        estimate = model(batch["mix"]).wavs[:, 0]
-        before, after = (-neg_si_sdr(x, batch["target"]) for x in (batch["mix"], estimate))
-        value = self.waveform_loss(estimate, batch["target"], self.weights(batch))
+        estimate, target = model(batch["mix"]).wavs[:, 0], self.target(batch)
+        before, after = (-neg_si_sdr(x, target) for x in (batch["mix"], estimate))
+        value = self.waveform_loss(estimate, target, self.weights(batch))
         return {"loss": value, "si_sdr_i_db": after - before}
+
+    def target(self, batch: Batch) -> Tensor:
+        """What the model has to come to, [B, T]."""
+        return batch["target"]
 
     def weights(self, batch: Batch) -> Tensor | None:
         """Frame weights of the target [B, F]; None counts all alike."""
         return None
 
     def modules(self) -> list[nn.Module]:
-        """The frozen SNR predictor, where there is one."""
-        return [] if self.predictor is None else [self.predictor]
-
-
-def predicted_snr_db(predictor: nn.Module, target: Tensor) -> Tensor:
-    """Frame SNR in dB that a frozen predictor gives a noisy target: [B, T] -> [B, F]."""
-    with torch.no_grad():
-        return predictor(target).frame_snr_db
+        """The frozen helper, where there is one."""
+        return [] if self.helper is None else [self.helper]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from pse.data.collate import Batch, stack
-from pse.data.mixture import Mixture, MixtureSampler
+from pse.data.mixture import Mixture, MixtureSpec, Sources, render
 
 # Which tensors a batch holds: name -> the part of a mixture it is made of.
 Parts = dict[str, Callable[[Mixture], np.ndarray]]
@@ -15,9 +15,9 @@ Parts = dict[str, Callable[[Mixture], np.ndarray]]
 VALID_BATCH = 16
 
 
-def training_batch(sampler: MixtureSampler, numbers: Sequence[int], parts: Parts) -> Batch:
-    """Draw, render and stack the mixtures of these numbers."""
-    return _collate([(f"{sampler.stream}-{n:06d}", sampler.render(n)) for n in numbers], parts)
+def training_batch(specs: Iterable[MixtureSpec], sources: Sources, parts: Parts) -> Batch:
+    """Render the mixtures of these descriptions, and stack them."""
+    return _collate([(s.id, render(s, sources)) for s in specs], parts)
 
 
 def fixed_batches(mixtures: Iterable[tuple[str, Mixture]], parts: Parts) -> list[Batch]:

@@ -40,7 +40,7 @@ class SnrRegression(Objective):
 
     def batch(self, step_index_range: Sequence[int]) -> Batch:
         """Premixtures [B, T] with their speech and noise."""
-        return training_batch(self.sampler, step_index_range, self._parts)
+        return training_batch(map(self.sampler.spec, step_index_range), self.sampler.sources, self._parts)
 
     def valid_batches(self) -> Iterable[Batch]:
         """The fixed premixtures of unseen speakers and noises."""
