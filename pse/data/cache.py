@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +124,16 @@ def select(cache: AudioCache, speakers: Iterable[str] | None) -> list[str]:
     if not ids:
         raise PseError(f"no utterance of speaker {first_three(sorted(wanted or ()))}", cache.directory)
     return ids
+
+
+def some_minutes(cache: AudioCache, ids: Sequence[str], minutes: float) -> list[str]:
+    """Utterances of so many minutes in all, or all there are: always the same ones, in no order of length."""
+    left = minutes * 60 * cache.sample_rate
+    chosen: list[str] = []
+    for number in np.random.default_rng(0).permutation(len(ids)):
+        # The one that goes over the limit is taken if that comes closer to it.
+        if chosen and left < cache.num_samples[ids[number]] / 2:
+            break
+        chosen.append(ids[number])
+        left -= cache.num_samples[ids[number]]
+    return sorted(chosen)

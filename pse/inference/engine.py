@@ -52,6 +52,7 @@ def _in_chunks(model: Any, samples: np.ndarray) -> np.ndarray:
 
 
 def _forward(model: Any, samples: np.ndarray) -> np.ndarray:
-    device = next(model.parameters()).device
+    # A peer's model has no weights.
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with torch.inference_mode():
         return model(torch.from_numpy(samples).to(device)[None]).wavs[0, 0].float().cpu().numpy().copy()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -11,9 +13,16 @@ class Recipe:
     """config: dataclass of all keys. stages: stage name -> module with `tasks(ctx) -> list[Task]`.
 
     check: `module:function` that refuses a config with names that the schema cannot know.
+    expand: `module:function` that spells out the shorthands of a config before it is bound.
     """
 
     config: type
     stages: Mapping[str, str]
     training_stages: tuple[str, ...] = ()
     check: str = ""
+    expand: str = ""
+
+    def called(self, place: str) -> Callable[[Any], Any]:
+        """The function at `module:function`; one that returns what it is given where there is none."""
+        module, _, function = place.partition(":")
+        return getattr(importlib.import_module(module), function) if place else lambda value: value

@@ -107,6 +107,7 @@ def context(args: argparse.Namespace, argv: list[str]) -> Context:
     overrides = [f"{SHORTHANDS[o]}={json.dumps(v)}" for o, v in _shorthands(args, recipe.config).items()]
     # Models twice: a key inside a model file can be changed, and a model can be replaced by another file.
     raw = apply_overrides(_resolve_models(raw, args.recipe_dir), overrides + args.set)
+    raw = recipe.called(recipe.expand)(raw)
     config = bind(recipe.config, _resolve_models(raw, args.recipe_dir), _told_by(args))
     tag = args.tag or _default_tag(args, config)
     if not TAG.fullmatch(tag):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import shlex
@@ -21,6 +20,7 @@ from pse.recipe import environment
 from pse.recipe.jobs import end_with_stage, side_by_side
 from pse.recipe.options import Context, Parser, add_arguments, context
 from pse.recipe.stage import Task
+from pse.training.progress import clock
 
 TaskMaker = Callable[[Context], list[Task]]
 
@@ -60,7 +60,7 @@ def _run(stage: str, ctx: Context, make_tasks: TaskMaker, args: Namespace, comma
         pending = _pending(ctx, tasks, args.force)
         if pending:
             _check(ctx)
-        return _tell(stage, tasks, pending)
+        return _tell(ctx, stage, tasks, pending)
     # Without a lock first: two experiments may share data that is up to date.
     if not _pending(ctx, tasks, args.force):
         print(f"up to date: {len(tasks)} of {len(tasks)} tasks, nothing to do", flush=True)
@@ -97,9 +97,7 @@ def _elsewhere(ctx: Context, work: Path) -> str:
 
 def _check(ctx: Context) -> None:
     """Refuse what the schema cannot see (names of objectives and models) before anything runs."""
-    if ctx.recipe.check:
-        module, _, function = ctx.recipe.check.partition(":")
-        getattr(importlib.import_module(module), function)(ctx.config)
+    ctx.recipe.called(ctx.recipe.check)(ctx.config)
 
 
 def _pending(ctx: Context, tasks: list[Task], force: bool) -> list[tuple[Task, str]]:
@@ -107,10 +105,17 @@ def _pending(ctx: Context, tasks: list[Task], force: bool) -> list[tuple[Task, s
     return [(t, why) for t, why in reasons if why]
 
 
-def _tell(stage: str, tasks: list[Task], pending: list[tuple[Task, str]]) -> int:
+def _tell(ctx: Context, stage: str, tasks: list[Task], pending: list[tuple[Task, str]]) -> int:
     for task, why in pending:
         print(f"would run {stage} {task.name}: {why}")
-    print(f"{len(pending)} of {len(tasks)} tasks of stage {stage} would run")
+    print(f"{len(pending)} of {len(tasks)} tasks of stage {stage} would run", flush=True)
+    costs = [task.cost_s() for task, _ in pending if task.cost_s is not None]
+    if costs:
+        beside = min(ctx.nj, len(costs))
+        print(
+            f"{len(costs)} trainings of stage {stage}: at the most {clock(sum(costs))} h:min:s of computing, "
+            f"{clock(max(sum(costs) / beside, *costs))} with {beside} side by side, by a step measured here"
+        )
     return 0
 
 

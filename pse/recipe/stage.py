@@ -52,7 +52,8 @@ class Task:
     record. run: does the work, given a view of the config. facts: further values that decide the
     result. wave: tasks of a later wave read what an earlier wave of the same stage makes.
     own_process: whether the task may run beside others, as a process of its own. place: directory
-    of a training, which is continued when nothing that decides it has changed.
+    of a training, which is continued when nothing that decides it has changed. cost_s: estimates
+    how long it takes at the most, from a step measured here.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Task:
     wave: int = 0
     own_process: bool = False
     place: Path | None = None
+    cost_s: Callable[[], float] | None = None
 
     @property
     def record_path(self) -> Path:

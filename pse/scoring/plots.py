@@ -201,6 +201,29 @@ def snr_track(
 
 
 @_styled
+def usable_speech(speakers: Mapping[str, Sequence[float]], title: str = "Frame SNR of the noisy recordings") -> Figure:
+    """The predicted frame SNR in dB [N] of each speaker's recordings: what share lies above each value.
+
+    Raises PseError for no speaker or one without values.
+    """
+    if not speakers or not all(len(values) for values in speakers.values()):
+        raise PseError("a figure of usable speech needs frames of every speaker")
+    figure = _figure(7.2, 3.4)
+    axes = figure.add_subplot()
+    for number, (name, values) in enumerate(speakers.items()):
+        ordered = np.sort(np.asarray(values))
+        share = 100 * (1 - np.arange(len(ordered)) / len(ordered))
+        # Of many speakers the lines only show how far they lie apart.
+        colour = (BLUE, ORANGE, GREEN, GREY)[number % 4] if len(speakers) <= 4 else BLUE
+        axes.plot(ordered, share, color=colour, lw=1.4 if len(speakers) <= 4 else 0.7, label=name)
+    axes.axvline(0, color=GREY, lw=0.8, ls="--")
+    axes.set(xlabel="predicted frame SNR (dB)", ylabel="share of the frames above it (%)", ylim=(0, 101), title=title)
+    if len(speakers) <= 4:
+        axes.legend(loc="upper right")
+    return figure
+
+
+@_styled
 def gains(
     systems: Mapping[str, Sequence[float]], x_label: str = "SI-SDR improvement (dB)", title: str = ""
 ) -> Figure:
@@ -236,4 +259,31 @@ def gains(
     axes.grid(axis="y", visible=False)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
     axes.set_title(title)
+    return figure
+
+
+@_styled
+def trends(
+    series: Mapping[str, Sequence[tuple[float, float, float | None]]],
+    x_label: str,
+    y_label: str = "SI-SDR improvement (dB)",
+    log_x: bool = False,
+    title: str = "",
+) -> Figure:
+    """A line for each series of (x, mean, half-width of the interval or None). Raises PseError for none."""
+    if not series or not all(len(points) for points in series.values()):
+        raise PseError("a figure of trends needs at least one point for every line")
+    figure = _figure(7.2, 4.0)
+    axes = figure.add_subplot()
+    for number, (name, points) in enumerate(series.items()):
+        x, mean, half = zip(*points, strict=True)
+        axes.errorbar(
+            x, mean, yerr=[h or 0.0 for h in half], label=name, lw=1.4, capsize=2.5, ms=4,
+            color=(BLUE, ORANGE, GREEN, GREY)[number % 4], marker="osD^v"[number // 4 % 5],
+            ls=("-", "--", ":")[number // 4 % 3],
+        )  # fmt: skip
+    if log_x:
+        axes.set_xscale("log")
+    axes.set(xlabel=x_label, ylabel=y_label, title=title)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure

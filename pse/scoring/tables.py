@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +168,26 @@ def summarise(rows: Sequence[ScoreRow]) -> dict[str, Any]:
             "reasons": dict(sorted(reasons.items())),
         }
     return {"n": len(rows), "columns": columns}
+
+
+def average(runs: Sequence[Sequence[ScoreRow]]) -> list[ScoreRow]:
+    """The rows of the first run, with the means over all runs (seeds, say) of what came out.
+
+    A score that failed in one of them has failed. Raises PseError when the runs are not of the same utterances.
+    """
+    first, *others = runs
+    if any([row.id for row in other] != [row.id for row in first] for other in others):
+        raise PseError("runs of different utterances have no mean", None, AGAIN)
+    return [replace(rows[0], after=_mean_scores([row.after for row in rows])) for rows in zip(*runs, strict=True)]
+
+
+def _mean_scores(scores: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
+    means: dict[str, Value] = {}
+    for name in scores[0]:
+        values = [s[name] for s in scores]
+        failed = [v for v in values if isinstance(v, Failure)]
+        means[name] = failed[0] if failed else sum(values) / len(values)
+    return means
 
 
 def write_summary(path: str | Path, rows: Sequence[ScoreRow]) -> None:

@@ -29,7 +29,7 @@ def tiny(*overrides: str) -> Any:
     ("change", "told"),
     [
         ("pretrain.methods.a/b={objective: {name: supervised}}", "'a/b' cannot name a method"),
-        ("pretrain.methods.mixture={objective: {name: supervised}}", "name of the unprocessed input"),
+        ("pretrain.methods.mixture={objective: {name: supervised}}", "a meaning of its own"),
         ("finetune.clean_s=[5, 5.0]", "clean_s holds 5 twice"),
         ("finetune.clean_s=[0]", "clean_s must hold seconds above 0"),
         ("finetune.start=[generalist, generalist]", "start holds generalist twice"),
@@ -90,7 +90,7 @@ def test_a_config_that_runs_passes_and_draws_no_random_number() -> None:
     ("changes", "told"),
     [
         (["pretrain.methods={}"], "pretrain.methods: no method is given; name one"),
-        (["finetune.start=[nobody]"], "finetune.start: 'nobody' is no pretraining method; one of generalist, "),
+        (["finetune.start=[nobody]"], "finetune.start: 'nobody' is no pretraining method; one of random, generalist, "),
         (["sample_rate=8000"], "pretrain.model: is a model for 16000 Hz, the recipe runs at 8000 Hz; set pretrain"),
         (["sample_rate=8000", "pretrain.model.sample_rate=8000"], "snr_predictor.model: is a model for 16000 Hz"),
         (["pretrain.model={name: snr_predictor, hidden_size: 4}"], "snr_predictor is not an enhancement model"),

@@ -31,6 +31,10 @@ FIGURES: dict[str, Callable[..., bytes]] = {
     "snr_track": lambda **o: plots.snr_track(SIGNAL, RATE, TRACK, TRACK > 0, 256, true_db=TRACK, **o),
     "snr_track alone": lambda **o: plots.snr_track(SIGNAL[:2000], RATE, TRACK, TRACK > 0, 256, **o),
     "snr_track long": lambda **o: plots.snr_track(np.tile(SIGNAL, 3), RATE, TRACK, TRACK > 0, 768, **o),
+    "usable_speech": lambda **o: plots.usable_speech({"19": TRACK, "26": TRACK + 3}, **o),
+    "usable_speech of many": lambda **o: plots.usable_speech({str(i): TRACK + i for i in range(7)}, **o),
+    "trends": lambda **o: plots.trends({"a": [(0, 1.0, 0.2), (5, 2.0, None)], "b": [(3, 1.0, 0.1)]}, "s", **o),
+    "trends in decades": lambda **o: plots.trends({"a": [(1e3, 1.0, 0.2), (1e6, 2.0, 0.1)]}, "n", log_x=True, **o),
     "gains": lambda **o: plots.gains({"a": [1.0, 2.0, 4.0], "a long name, " * 5: [3.0]}, **o),
 }
 

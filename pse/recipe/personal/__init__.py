@@ -18,4 +18,5 @@ PLUGIN = Recipe(
     },
     training_stages=("snr_predictor", "pretrain", "finetune"),
     check="pse.recipe.personal.training:check",
+    expand="pse.recipe.personal.sweep:expand",
 )

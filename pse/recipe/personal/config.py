@@ -13,8 +13,8 @@ from pse.training.config import TrainingConfig
 
 # A method names directories and rows of tables; the dot stands before the seconds of clean speech.
 METHOD = re.compile(r"[A-Za-z0-9_-]+")
-# Rows and files of the unprocessed input.
-RESERVED = "mixture"
+# Names of conditions that no method makes: the unprocessed input, and first weights that nothing trained.
+RESERVED = ("mixture", "random")
 MAX_SEED = 2**32 - 1
 MAX_SNR_DB = 100.0
 SAMPLE_RATES_HZ = (4000, 96000)
@@ -167,11 +167,25 @@ class PredictorConfig:
 class MethodConfig:
     """One way of pretraining: an objective, and whose speech it is trained on.
 
+    objective: null takes the model as it is (a peer's, with weights of its own).
     speech: all (the generalist's training speakers, one model) or target (one model a speaker).
+    model: in place of pretrain.model. training: keys that differ from those of pretrain.
+    minutes: how much of the speaker's noisy speech is used; null: all of it.
+    premixture_snr_db: how noisy the speaker's recordings are, in place of mixture.premixture_snr_db.
     """
 
-    objective: dict[str, Any]
+    objective: dict[str, Any] | None
     speech: Literal["all", "target"] = "target"
+    model: dict[str, Any] | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    minutes: float | None = None
+    premixture_snr_db: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None:
+            _positive(self, "minutes")
+        if self.premixture_snr_db is not None:
+            _range_db(self, "premixture_snr_db")
 
 
 @dataclass(frozen=True)
@@ -187,8 +201,8 @@ class PretrainConfig:
         for name in self.methods:
             if not METHOD.fullmatch(name):
                 raise ValueError(f"{name!r} cannot name a method; use letters, digits, _ and -")
-            if name == RESERVED:
-                raise ValueError(f"{name!r} is the name of the unprocessed input; give the method another one")
+            if name in RESERVED:
+                raise ValueError(f"{name!r} has a meaning of its own; give the method another name")
 
 
 @dataclass(frozen=True)
@@ -202,7 +216,10 @@ class FinetuneTraining(TrainingConfig):
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """Stage finetune: seconds of the speaker's clean speech, and the methods to start from."""
+    """Stage finetune: seconds of the speaker's clean speech, and the methods to start from.
+
+    start: methods of pretrain, and random for first weights that nothing trained.
+    """
 
     clean_s: list[float] = field(default_factory=list)
     start: list[str] = field(default_factory=list)
@@ -258,11 +275,17 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class PersonalConfig:
-    """The whole recipe. seed: of first weights and of the mixtures drawn for training."""
+    """The whole recipe. seed: of first weights and of the mixtures drawn for training.
+
+    num_seeds: how often every training is done, with seed, seed + 1, ...; results are means over them.
+    sweep: lists of values by key of a method, e.g. model or objective.loss; every method is run with
+    every combination.
+    """
 
     pretrain: PretrainConfig
     snr_predictor: PredictorConfig = field(default_factory=PredictorConfig)
     seed: int = 0
+    num_seeds: int = 1
     sample_rate: int = 16000
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -270,7 +293,9 @@ class PersonalConfig:
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    sweep: dict[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _within(self, 0, MAX_SEED, "seed")
+        _within(self, 1, 1000, "num_seeds")
+        _within(self, 0, MAX_SEED - self.num_seeds, "seed")
         _within(self, *SAMPLE_RATES_HZ, "sample_rate")

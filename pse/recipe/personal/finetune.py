@@ -4,35 +4,46 @@ from __future__ import annotations
 
 from typing import Any
 
-from pse.errors import PseError
 from pse.recipe.options import Context
-from pse.recipe.personal.layout import MIXING, System, cache_files, finetuned, start_of, trained
+from pse.recipe.personal.layout import (
+    MIXING,
+    System,
+    cache_files,
+    finetuned,
+    model_of,
+    seed_of,
+    start_of,
+    trained,
+)
 from pse.recipe.stage import Task
 
 
 def tasks(ctx: Context) -> list[Task]:
     """One short training for every start, speaker and number of seconds."""
-    known = ctx.config.pretrain.methods
-    for start in ctx.config.finetune.start:
-        if start not in known:
-            raise PseError(f"{start!r} is no pretraining method", "finetune.start", f"one of {', '.join(known)}")
     return [_training(ctx, s) for s in finetuned(ctx)]
 
 
 def _training(ctx: Context, system: System) -> Task:
-    place = system.directory(ctx)
+    place, start = system.directory(ctx), start_of(ctx, system)
     caches = cache_files(ctx, "target_train", "target_val", "noise_train", "noise_valid")
-    inputs = (*trained(ctx, start_of(ctx, system)), *caches)
+    inputs = (*(trained(ctx, start) if start else ()), *caches)
 
     def run(config: Any) -> None:
         train_system(ctx, config, system)
 
+    def cost_s() -> float:
+        from pse.recipe.personal.training import cost_s
+
+        return cost_s(ctx, system, ctx.config.finetune.training)
+
     reads = (
-        "seed", "sample_rate", *MIXING, "mixture.num_valid", "pretrain.model", "finetune.objective", "finetune.training"
+        "seed", "sample_rate", *MIXING, "mixture.num_valid", model_of(ctx, system)[1], "finetune.objective",
+        "finetune.training",
     )  # fmt: skip
     return Task(
         system.name, "finetune", reads, inputs, (place / "best.json",), ctx.exp, run, made_by="pretrain",
-        own_process=True, place=place,
+        facts={} if system.seed is None else {"seed of this training": system.seed}, own_process=True, place=place,
+        cost_s=cost_s,
     )
 
 
@@ -49,12 +60,11 @@ def train_system(ctx: Context, config: Any, system: System) -> None:
         clip = first_seconds(cache, system.speaker, system.clean_s)
         sources = Sources(clip, AudioCache(ctx.dump / noise))
         longest = clip.num_samples[clip.ids[0]]
-        given[role] = make_sampler(config, sources, clip.ids, f"finetune-{role}", longest)
+        # What selects the model is the same for every seed.
+        seed = seed_of(ctx, system) if role == "train" else config.seed
+        given[role] = make_sampler(config, sources, clip.ids, f"finetune-{role}", seed, longest)
         if role == "train" and longest < system.clean_s * cache.sample_rate:
             print(f"{system.name}: all {longest / cache.sample_rate:.1f} s of clean speech are used", flush=True)
     valid = ((given["val"].spec(i), given["val"].render(i)) for i in range(config.mixture.num_valid))
     objective = make_objective(config.finetune.objective, "finetune.objective", given["train"], valid)
-    fit(
-        ctx, config, config.pretrain.model, objective, config.finetune.training, system.directory(ctx),
-        config.finetune.objective, start_from=start_of(ctx, system).directory(ctx),
-    )
+    fit(ctx, system, objective, config.finetune.training, config.finetune.objective, start_of(ctx, system))

@@ -5,15 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from pse.recipe.options import Context
-from pse.recipe.personal.layout import System, conditions, finetuned, pretrained, trained
+from pse.recipe.personal.layout import (
+    System,
+    conditions,
+    finetuned,
+    is_trained,
+    model_keys,
+    model_of,
+    pretrained,
+    runs,
+    seed_of,
+    trained,
+)
 from pse.recipe.stage import Task
 
 
 def tasks(ctx: Context) -> list[Task]:
     """One task packs all systems: exp/<tag>/package/<system>."""
-    systems = [*pretrained(ctx), *finetuned(ctx)]
+    systems = [s for s in (*pretrained(ctx), *finetuned(ctx)) if is_trained(ctx, s)]
     weights = [p for s in systems for p in trained(ctx, s)]
-    scores = [ctx.exp / "scores_test" / c / "summary.json" for c in conditions(ctx)]
+    scores = [ctx.exp / "scores_test" / r / "summary.json" for r in runs(ctx)]
     outputs = tuple(ctx.exp / "package" / s.name / "SHA256SUMS" for s in systems)
 
     def run(config: Any) -> None:
@@ -22,32 +33,32 @@ def tasks(ctx: Context) -> list[Task]:
         print(f"{len(systems)} models packed in {ctx.exp / 'package'}", flush=True)
         closing(ctx)
 
-    reads = ("pretrain.model", "seed", "corpus.name", "sample_rate")
+    reads = (*model_keys(ctx), "seed", "num_seeds", "corpus.name", "sample_rate")
     return [Task("packages", "pack", reads, (*weights, *scores), outputs, ctx.exp, run, made_by="score")]
 
 
 def pack(ctx: Context, config: Any, system: System) -> None:
     """Pack one system with its card."""
     from pse.inference.package import save_package
-    from pse.models.base import build
-    from pse.training.checkpoint import load_best
+    from pse.recipe.personal.training import load_system
 
-    model = build(config.pretrain.model, "pretrain.model")
-    load_best(system.directory(ctx), model)
-    save_package(ctx.exp / "package" / system.name, model, config.pretrain.model, card(ctx, config, system, model))
+    model, mapping = load_system(ctx, system), model_of(ctx, system)[0]
+    save_package(ctx.exp / "package" / system.name, model, mapping, card(ctx, config, system, model))
 
 
 def closing(ctx: Context) -> None:
     """What a finished recipe leaves the user with: the table, the page, and the next command."""
     import shlex
 
+    from pse.recipe.personal.results import best_first
     from pse.scoring.results_md import parse, result_lines
 
     table, page = ctx.exp / "RESULTS.md", ctx.exp / "report" / "index.html"
     if not table.is_file():
         return
     rows = parse(table.read_text(encoding="utf-8"))
-    best = next(iter(conditions(ctx)[next(r.tag for r in rows if r.tag in conditions(ctx))].values()))
+    packed = {c: next(iter(next(iter(f.values())).values())) for c, f in conditions(ctx).items()}
+    best = next(packed[c] for c in best_first(ctx, rows) if is_trained(ctx, packed[c]))
     model = shlex.quote(str((ctx.exp / "package" / best.name).absolute()))
     print(f"\n{result_lines(rows)}\n")
     print(f"listen: {page.absolute()}   (open it in a browser)")
@@ -62,7 +73,7 @@ def card(ctx: Context, config: Any, system: System, model: Any) -> str:
     from pse.recipe.personal.results import command
     from pse.scoring.tables import read_scores, summarise
 
-    rows = read_scores(ctx.exp / "scores_test" / system.condition / "scores.tsv")
+    rows = read_scores(ctx.exp / "scores_test" / system.run / "scores.tsv")
     rows = [r for r in rows if system.speaker in (None, r.speaker)]
     lines = [
         f"- {name}: {c['mean']:.2f} ± {c['ci95'] or 0.0:.2f} (95 % confidence, n = {c['n']}, failed {c['n_failed']})"
@@ -75,10 +86,10 @@ def card(ctx: Context, config: Any, system: System, model: Any) -> str:
         [
             f"# {system.name}",
             "",
-            f"Speech enhancement for {who}: {config.pretrain.model['name']}, {num_parameters(model):,} parameters, "
+            f"Speech enhancement for {who}: {model_of(ctx, system)[0]['name']}, {num_parameters(model):,} parameters, "
             f"{config.sample_rate} Hz.",
             "",
-            f"Made by: method {system.method}{few}; corpus {config.corpus.name}; seed {config.seed}; "
+            f"Made by: method {system.method}{few}; corpus {config.corpus.name}; seed {seed_of(ctx, system)}; "
             f"`{command(ctx)}`",
             "",
             "## Scores on its test mixtures (`_in` the mixture, `_out` enhanced, `_i` the improvement)",

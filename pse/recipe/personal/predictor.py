@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pse.recipe.options import Context
+from pse.recipe.personal import usable
 from pse.recipe.personal.layout import cache_files, finished
 from pse.recipe.stage import Task
 
@@ -30,6 +31,9 @@ def tasks(ctx: Context) -> list[Task]:
     def evaluate(config: Any) -> None:
         evaluate_predictor(ctx, config, place)
 
+    def look(config: Any) -> None:
+        usable.report(ctx, config, load_predictor(ctx, config.snr_predictor.model), place)
+
     reads = ("seed", "sample_rate", "mixture.duration_s", "snr_predictor")
     best, labels = place / "best.json", ctx.dump / "mixtures" / "snr_valid" / "frame_snr.scp"
     return [
@@ -38,6 +42,11 @@ def tasks(ctx: Context) -> list[Task]:
             "evaluate", "snr_predictor", ("snr_predictor",),
             (best, *finished(ctx, "snr_predictor", "train"), labels),
             (place / "accuracy.json", place / "images" / "frame_snr.png"), ctx.exp, evaluate, "snr_predictor", wave=1,
+        ),
+        Task(
+            "usable", "snr_predictor", ("snr_predictor.model", "sample_rate", "mixture"),
+            (best, *finished(ctx, "snr_predictor", "train"), *usable.inputs(ctx)),
+            (place / "usable.json", place / "images" / "usable.png"), ctx.exp, look, "features", wave=1,
         ),
     ]
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from pse.recipe.options import Context
-from pse.recipe.personal import predictor, results
-from pse.recipe.personal.layout import conditions
+from pse.recipe.personal import figures, predictor, results
+from pse.recipe.personal.layout import conditions, model_keys, runs
 from pse.recipe.stage import Task
 
 
 def tasks(ctx: Context) -> list[Task]:
     """One task: exp/<tag>/RESULTS.md and exp/<tag>/report/index.html."""
-    shown = [ctx.exp / "scores_test" / c / "scores.tsv" for c in conditions(ctx)]
+    shown = [ctx.exp / "scores_test" / r / "scores.tsv" for r in runs(ctx)]
     if ctx.config.snr_predictor.model:
         shown.append(predictor.directory(ctx) / "accuracy.json")
     page, table = ctx.exp / "report" / "index.html", ctx.exp / "RESULTS.md"
@@ -21,7 +21,7 @@ def tasks(ctx: Context) -> list[Task]:
     def run(config: Any) -> None:
         make_report(ctx, config, table, page)
 
-    reads = ("report", "pretrain.model", "corpus.name", "seed", "sample_rate", "snr_predictor.model")
+    reads = ("report", *model_keys(ctx), "corpus.name", "seed", "num_seeds", "sample_rate", "snr_predictor.model")
     return [Task("report", "report", reads, tuple(shown), (table, page), ctx.exp, run, made_by="score")]
 
 
@@ -40,9 +40,9 @@ def make_report(ctx: Context, config: Any, table: Path, page: Path) -> None:
         "commands": {name: [command]}, "notes": {name: [*results.notes_on_data(ctx), *sorted(set(notes))]},
     }  # fmt: skip
     write_text(table, results_md.render(rows, header))
-    order = results.best_first(conditions(ctx), rows)
+    order = results.best_first(ctx, rows)
     sections = [
-        _highlights(rows, order), _table(rows), _gains(ctx, order), _examples(ctx, config, order),
+        _highlights(rows, order), _table(rows), _gains(ctx, rows, order), _examples(ctx, config, order),
         *_predictor(ctx, config), _curves(ctx), *_claims(claims), _how(ctx, command, notes),
     ]  # fmt: skip
     subtitle = f"{name}; {about['machine']}; commit {about['commit']}; {about['date']}"
@@ -74,19 +74,10 @@ def _table(rows: list[Any]) -> Any:
     return Table("Results", columns, lines, "Means ± half-width of the 95 % confidence interval over the mixtures")
 
 
-def _gains(ctx: Context, order: list[str]) -> Any:
-    from pse.scoring.metrics import Failure
-    from pse.scoring.plots import gains
-    from pse.scoring.report import Figures, Picture
-    from pse.scoring.tables import column
+def _gains(ctx: Context, rows: list[Any], order: list[str]) -> Any:
+    from pse.scoring.report import Figures
 
-    values = {
-        c: [v for v in column(results.scores_of(ctx, c), "si_sdr_i").values() if not isinstance(v, Failure)]
-        for c in order
-    }
-    png = gains({c: v for c, v in values.items() if v}, path=ctx.exp / "images" / "gains.png")
-    alt = "Box plot of the SI-SDR improvement of every system"
-    return Figures("Gain of every system", [Picture(png, alt, "Box: quartiles; point: mean and its interval.")])
+    return Figures("Gain of every system", [figures.boxes(ctx, order), *figures.make(ctx, rows)])
 
 
 def _examples(ctx: Context, config: Any, order: list[str]) -> Any:
@@ -95,12 +86,14 @@ def _examples(ctx: Context, config: Any, order: list[str]) -> Any:
     from pse.scoring.report import Example, Examples
 
     mixtures, best = FixedMixtures(ctx.dump, "test"), order[0]
-    scores = {r.id: r for r in results.scores_of(ctx, best)}
+    # Of several seeds the config's own is heard.
+    run, systems = next(iter(conditions(ctx)[best].items()))
+    scores = {r.id: r for r in results.scores_of_run(ctx, run)}
     made = []
-    for speaker in list(conditions(ctx)[best])[: max(1, config.report.num_examples)]:
-        share = max(1, config.report.num_examples // len(conditions(ctx)[best]))
+    for speaker in list(systems)[: max(1, config.report.num_examples)]:
+        share = max(1, config.report.num_examples // len(systems))
         for spec, mixture in mixtures.render(mixtures.of_speaker(speaker)[:share]):
-            wav, rate = audio.read(ctx.exp / "enhanced_test" / best / "wav" / f"{spec.id}.wav")
+            wav, rate = audio.read(ctx.exp / "enhanced_test" / run / "wav" / f"{spec.id}.wav")
             signals = {"noisy": mixture.mix, f"enhanced ({best})": wav, "clean": mixture.speech}
             title = f"Speaker {speaker}, {spec.id}, mixed at {spec.snr_db:.1f} dB"
             made.append(Example(title, rate, signals, scores[spec.id]))
@@ -123,7 +116,14 @@ def _predictor(ctx: Context, config: Any) -> list[Any]:
         f"{100 * found['gate_accuracy']:.1f} % of the frames."
     )
     alt = "Waveform, true and predicted frame SNR, and the weights that follow from it"
-    return [Figures("The SNR predictor", [Picture(png, alt)], intro)]
+    pictures = [Picture(png, alt)]
+    if (shares := results.read_if_there(place / "images" / "usable.png")) is not None:
+        told = ", ".join(
+            f"{speaker} {100 * f['usable_share']:.0f} % of {f['minutes']:.1f} min"
+            for speaker, f in read_json(place / "usable.json").items()
+        )
+        pictures.append(Picture(shares, "Share of frames above each frame SNR", f"Usable noisy speech: {told}."))
+    return [Figures("The SNR predictor", pictures, intro)]
 
 
 def _curves(ctx: Context) -> Any:

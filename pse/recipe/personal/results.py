@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import shlex
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -11,57 +14,93 @@ from pse.data.mixture import read_specs
 from pse.io.jsonl import read_json
 from pse.recipe.environment import commit
 from pse.recipe.options import Context
-from pse.recipe.personal.layout import NOISE_SETS, SPEECH_SETS, System, conditions, trained
+from pse.recipe.personal.layout import (
+    NOISE_SETS,
+    SPEECH_SETS,
+    System,
+    conditions,
+    is_bound,
+    model_of,
+    runs,
+    seed_of,
+    trained,
+)
 from pse.scoring.results_md import Claim, Row, from_summary
-from pse.scoring.tables import ScoreRow, compare, read_scores, summarise
+from pse.scoring.tables import ScoreRow, average, compare, read_scores, summarise
 
 INPUT = "noisy input"
 
 
 def scores_of(ctx: Context, condition: str) -> list[ScoreRow]:
-    """Per-utterance scores of a condition."""
-    return read_scores(ctx.exp / "scores_test" / condition / "scores.tsv")
+    """Per-utterance scores of a condition: means over its seeds."""
+    return average([scores_of_run(ctx, run) for run in conditions(ctx)[condition]])
+
+
+def scores_of_run(ctx: Context, run: str) -> list[ScoreRow]:
+    """Per-utterance scores of a condition with one seed."""
+    return read_scores(ctx.exp / "scores_test" / run / "scores.tsv")
 
 
 def rows(ctx: Context, config: Any) -> tuple[list[Row], list[str]]:
     """One row a condition, and notes on every score that failed."""
-    from pse.models.base import build
-    from pse.models.info import describe
-
-    about = describe(build(config.pretrain.model, "pretrain.model"))
     test_set = f"{config.corpus.name}, {len(_speakers(ctx))} target speakers"
-    fixed = {"test_set": test_set, "seeds": (config.seed,)}
     made, notes = [], []
-    for condition, systems in conditions(ctx).items():
-        system = next(iter(systems.values()))
+    for condition, found in conditions(ctx).items():
+        system = next(iter(next(iter(found.values())).values()))
+        about = _described(json.dumps(model_of(ctx, system)[0]))
         row, said = from_summary(
             summarise(scores_of(ctx, condition)),
             tag=condition,
+            test_set=test_set,
+            seeds=tuple(seed_of(ctx, next(iter(s.values()))) for s in found.values()),
             start=system.method,
             clean_s=system.clean_s,
             params=about["parameters"],
             commit=_trained_at(ctx, system),
             macs_per_s=about["network_macs_per_s"] + about["stft_macs_per_s"],
-            **fixed,
         )
         made.append(row)
         notes += said
+    notes += _spread(ctx)
     before = read_scores(ctx.exp / "scores_test" / "mixture.tsv")
-    row, said = from_summary(summarise(before), tag=INPUT, start="", commit=commit(), **fixed)
+    row, said = from_summary(summarise(before), tag=INPUT, start="", commit=commit(), test_set=test_set)
     changed = [r.tag for r in made if r.commit.endswith("+")]
     if changed:
         notes.append(f"trained from a source tree with changes that were not committed: {', '.join(changed)}")
     return [*made, row], [*notes, *said]
 
 
+@functools.cache
+def _described(model: str) -> dict[str, Any]:
+    """Size and cost of a model, given as JSON."""
+    from pse.models.base import build
+    from pse.models.info import describe
+
+    return describe(build(json.loads(model), "model"))
+
+
+def _spread(ctx: Context) -> list[str]:
+    """How far the means of the seeds lie apart, where there are several."""
+    if ctx.config.num_seeds < 2:
+        return []
+    parts = []
+    for condition, found in conditions(ctx).items():
+        if len(found) > 1:
+            gains = [summarise(scores_of_run(ctx, run))["columns"]["si_sdr_i"]["mean"] for run in found]
+            parts.append(f"{condition} {statistics.stdev(gains):.2f}")
+    return ["standard deviation over the seeds of the mean SI-SDRi in dB: " + ", ".join(parts)]
+
+
 def _trained_at(ctx: Context, system: System) -> str:
     """The commit that a system was trained with, out of the record of its training."""
+    if not trained(ctx, system):
+        return commit()
     record = read_json(trained(ctx, system)[-1])
     return str(record.get("commit", ""))
 
 
 def _speakers(ctx: Context) -> set[str]:
-    return {s for systems in conditions(ctx).values() for s in systems}
+    return {s for systems in runs(ctx).values() for s in systems}
 
 
 def claims(ctx: Context, config: Any) -> list[Claim]:
@@ -136,7 +175,7 @@ def read_if_there(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def best_first(systems: dict[str, System], rows_of: list[Row]) -> list[str]:
-    """Conditions by mean SI-SDR improvement, best first."""
-    gains = {r.tag: r.values.get("si_sdr_i") for r in rows_of if r.tag in systems}
-    return sorted(gains, key=lambda c: -(gains[c].mean if gains[c] else -1e9))
+def best_first(ctx: Context, rows_of: list[Row]) -> list[str]:
+    """Conditions by mean SI-SDR improvement, best first; upper bounds come after what a user can have."""
+    gains = {r.tag: r.values.get("si_sdr_i") for r in rows_of if r.tag in conditions(ctx)}
+    return sorted(gains, key=lambda c: (is_bound(ctx, c), -(gains[c].mean if gains[c] else -1e9)))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import statistics
+import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-from pse.config import bind
+from pse.config import bind, plain
 from pse.data.mixture import Mixture, MixtureSampler, MixtureSpec, Sources
 from pse.errors import PseError
 from pse.recipe.options import Context
+from pse.recipe.personal.layout import System, is_trained, model_of, seed_of
 from pse.registry import find
 from pse.training.config import TrainingConfig
 
@@ -36,10 +40,19 @@ def check(config: Any) -> None:
     predictor = None
     if config.snr_predictor.model:
         predictor = _check_model(config, "snr_predictor.model", config.snr_predictor.model, "frame_snr_db")
+    tried: list[dict[str, Any]] = []
     for name, method in config.pretrain.methods.items():
-        options = _check_objective(method.objective, f"pretrain.methods.{name}")
+        place = f"pretrain.methods.{name}"
+        if method.model is not None and method.model not in tried:
+            tried.append(method.model)
+            _check_model(config, f"{place}.model", method.model, "wavs")
+        bind(type(config.pretrain.training), plain(config.pretrain.training) | method.training, f"{place}.training")
+        if method.objective is None:
+            continue
+        options = _check_objective(method.objective, place)
         if getattr(options, "purification", "none") == "predictor":
-            _check_purifier(predictor, f"pretrain.methods.{name}")
+            _check_purifier(predictor, place)
+        _check_teacher(config, getattr(options, "teacher", None), place)
     options = _check_objective(config.finetune.objective, "finetune.objective")
     if getattr(options, "purification", "none") == "predictor":
         told = "fine-tuning has clean speech, and no SNR predictor weights it"
@@ -53,8 +66,12 @@ def _check_methods(config: Any) -> None:
         fix = "name one, e.g. methods: {pseudo_se: {objective: {name: pseudo_se}}}"
         raise PseError("no method is given", "pretrain.methods", fix)
     for start in config.finetune.start:
-        if start not in known:
-            raise PseError(f"{start!r} is no pretraining method", "finetune.start", f"one of {', '.join(known)}")
+        if start not in known and start != "random":
+            fix = f"one of random, {', '.join(known)}"
+            raise PseError(f"{start!r} is no pretraining method", "finetune.start", fix)
+        if start in known and known[start].objective is None:
+            fix = "take it out of finetune.start"
+            raise PseError(f"{start!r} is taken as it is, and cannot be trained", "finetune.start", fix)
 
 
 def _check_model(config: Any, place: str, mapping: dict[str, Any], makes: str) -> Any:
@@ -93,6 +110,18 @@ def _check_objective(mapping: dict[str, Any], place: str) -> Any:
     return bound
 
 
+def _check_teacher(config: Any, teacher: str | None, place: str) -> None:
+    """The method that a student learns from is there, and learns from no other in turn."""
+    if teacher is None:
+        return
+    known = config.pretrain.methods
+    if teacher not in known:
+        fix = f"name a method as its teacher: one of {', '.join(known)}"
+        raise PseError(f"{teacher!r} is no pretraining method", f"{place}.objective.teacher", fix)
+    if "teacher" in (known[teacher].objective or {}):
+        raise PseError(f"{teacher!r} has a teacher itself", f"{place}.objective.teacher", "name one that has none")
+
+
 def _check_purifier(predictor: Any, place: str) -> None:
     """Frame weights have the frames of the losses."""
     if predictor is None:
@@ -109,36 +138,39 @@ def make_objective(
     where: str,
     sampler: MixtureSampler,
     valid: Iterable[tuple[MixtureSpec, Mixture]],
-    predictor: Any = None,
+    helper: Any = None,
 ) -> Any:
     """Build an enhancement objective from its config mapping; unknown names and options are refused."""
     name, options = split_objective(mapping, where)
     plugin = find("objective", name, where)
-    return plugin(sampler, valid, bind(plugin.Options, options, where), predictor)
+    return plugin(sampler, valid, bind(plugin.Options, options, where), helper)
 
 
 def make_sampler(
-    config: Any, sources: Sources, ids: Sequence[str], stream: str, max_samples: int | None = None
+    config: Any,
+    sources: Sources,
+    ids: Sequence[str],
+    stream: str,
+    seed: int,
+    max_samples: int | None = None,
+    premixture_snr_db: tuple[float, float] | None = None,
 ) -> MixtureSampler:
     """Mixtures of the recipe's length and ranges; `max_samples` shortens them to what there is."""
     num_samples = round(config.mixture.duration_s * config.sample_rate)
     if max_samples is not None:
         num_samples = min(num_samples, max_samples)
     mixture = config.mixture
-    return MixtureSampler(
-        sources, ids, num_samples, config.seed, stream, mixture.snr_db, mixture.premixture_snr_db
-    )
+    first = premixture_snr_db or mixture.premixture_snr_db
+    return MixtureSampler(sources, ids, num_samples, seed, stream, mixture.snr_db, first)
 
 
 def fit(
     ctx: Context,
-    config: Any,
-    model_config: dict[str, Any],
+    system: System,
     objective: Any,
     training: TrainingConfig,
-    place: Path,
     loss: dict[str, Any],
-    start_from: Path | None = None,
+    start_from: System | None = None,
 ) -> None:
     """Build the model from the seed, or from the best weights of another training, and train it.
 
@@ -150,9 +182,53 @@ def fit(
     from pse.training.checkpoint import load_best
     from pse.training.loop import train
 
-    torch.manual_seed(config.seed)
-    model = build(model_config, "pretrain.model")
+    seed, (mapping, where) = seed_of(ctx, system), model_of(ctx, system)
+    torch.manual_seed(seed)
+    model = build(mapping, where)
     if start_from is not None:
-        load_best(start_from, model)
-    told = {"model": model_config, "objective": loss}
-    train(model, objective, training, place, config.seed, ctx.devices, about=told)
+        load_best(start_from.directory(ctx), model)
+    told = {"model": mapping, "objective": loss}
+    train(model, objective, training, system.directory(ctx), seed, ctx.devices, about=told)
+
+
+def load_system(ctx: Context, system: System) -> Any:
+    """The model of a system with its best weights, or with those it came with, for inference."""
+    from pse.models.base import build
+    from pse.training.checkpoint import load_best
+
+    model = build(*model_of(ctx, system))
+    if is_trained(ctx, system):
+        load_best(system.directory(ctx), model)
+    return model.eval().requires_grad_(False)
+
+
+def cost_s(ctx: Context, system: System, training: TrainingConfig) -> float:
+    """Seconds that a training takes if it goes on to the last example, by a step measured here."""
+    num_samples = round(ctx.config.mixture.duration_s * ctx.config.sample_rate)
+    steps = training.max_examples / training.batch_size
+    return steps * _step_s(json.dumps(model_of(ctx, system)[0]), training.batch_size, num_samples, ctx.ngpu > 0)
+
+
+@functools.cache
+def _step_s(mapping: str, batch_size: int, num_samples: int, on_gpu: bool) -> float:
+    """Seconds of a step (median of three, after one to warm up) on noise, without drawing mixtures."""
+    import torch
+
+    from pse.losses.snr import neg_snr
+    from pse.models.base import build
+
+    device = torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu")
+    model = build(json.loads(mapping), "model").to(device)
+    optimizer = torch.optim.Adam(p for p in model.parameters() if p.requires_grad)
+    mix = 0.1 * torch.randn(batch_size, num_samples, device=device)
+    times = []
+    for _ in range(4):
+        start = time.monotonic()
+        optimizer.zero_grad()
+        loss = neg_snr(model(mix).wavs[:, 0], 0.5 * mix).mean()
+        loss.backward()
+        optimizer.step()
+        # The value is there when the device has done the step.
+        loss.item()
+        times.append(time.monotonic() - start)
+    return statistics.median(times[1:])
