@@ -1,4 +1,7 @@
-"""`pse results EXP ...`: tables of experiments, and what differs between them, pair by pair."""
+"""`pse results EXP ...`: tables of experiments, and what differs between them, pair by pair.
+
+Of an experiment that is not finished: which trainings are done, running, failed or stopped.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from pathlib import Path
 
 from pse.errors import PseError, StageMissingError
 from pse.io.atomic import write_text
+from pse.recipe.overview import lines as overview_lines
+from pse.recipe.overview import overview
 
 
 def main(argv: Sequence[str]) -> int:
@@ -41,7 +46,11 @@ def _tables(experiments: Sequence[Path]) -> Iterator[str]:
 
     for experiment in experiments:
         yield f"== {experiment}"
-        yield result_lines(parse(_results_of(experiment)))
+        trainings = overview(experiment)
+        if trainings and (any(t.state != "done" for t in trainings) or not (experiment / "RESULTS.md").is_file()):
+            yield from overview_lines(trainings)
+        else:
+            yield result_lines(parse(_results_of(experiment)))
 
 
 def _conditions(place: Path) -> dict[str, Path]:

@@ -198,3 +198,12 @@ def sole_writer(directory: str | Path, wait_s: float = 2.0, beside: str = "") ->
         file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
         file.flush()
         yield
+
+
+def has_writer(directory: Path) -> bool:
+    """Whether some process holds the right to write into `directory` at this moment."""
+    try:
+        with open(directory / ".lock", encoding="utf-8") as file:
+            return not _locked(file)
+    except OSError:
+        return False
