@@ -79,7 +79,7 @@ def _count_macs(model: nn.Module, num_samples: int) -> tuple[int, int]:
     transforms = {torch.ops.aten._fft_r2c: _forward_operations, torch.ops.aten._fft_c2r: _inverse_operations}
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=transforms) as counter:
         model(torch.zeros(1, num_samples))
-    counts = counter.get_flop_counts()["Global"]
+    counts = counter.get_flop_counts().get("Global", {})
     operations = sum(counts.get(transform, 0) for transform in transforms)
     return (counter.get_total_flops() - operations) // 2, operations // 2
 
