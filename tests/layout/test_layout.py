@@ -20,7 +20,7 @@ BANNED_IMPORTS = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle
 # Calls that run what a file or a string says; kaldiio's readers run commands and load pickles.
 BANNED_CALLS = {
     "eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "yaml.full_load",
-    "torch.load", "torch.save", "kaldiio.load_mat", "kaldiio.load_scp", "kaldiio.load_ark", "subprocess.getoutput",
+    "torch.save", "kaldiio.load_mat", "kaldiio.load_scp", "kaldiio.load_ark", "subprocess.getoutput",
 }  # fmt: skip
 
 
@@ -63,6 +63,8 @@ def unsafe(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, name
         if name in ("np.load", "numpy.load") and not _is(keywords.get("allow_pickle"), False):
             yield node.lineno, f"{name} without allow_pickle=False"
+        if name in ("torch.load", "torch.serialization.load") and not _is(keywords.get("weights_only"), True):
+            yield node.lineno, f"{name} without weights_only=True"
         if "shell" in keywords and not _is(keywords["shell"], False):
             yield node.lineno, "shell=True"
         if "weights_only" in keywords and _is(keywords["weights_only"], False):
@@ -77,6 +79,7 @@ def _is(node: ast.expr | None, value: bool) -> bool:
     "code",
     [
         "import pickle", "from marshal import loads", "eval(x)", "yaml.load(f)", "torch.load(f)", "np.load(f)",
+        "torch.load(f, weights_only=False)", "torch.serialization.load(f, weights_only=flag)",
         "np.load(f, allow_pickle=True)", "a.b.extractall()", "run(x, shell=True)", "run(x, shell=y)", "os.system(x)",
         "kaldiio.load_scp(x)",
     ],
