@@ -116,6 +116,8 @@ class _Run:
         for helper in objective.modules():
             helper.to(engine.device).eval().requires_grad_(False)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise PseError("has no weights to train", type(model).__name__, "choose another model")
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr)
         self.state = Counters()
         self.saved_examples = -1
