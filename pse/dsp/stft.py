@@ -64,3 +64,75 @@ class STFT:
     def _window(self, like: Tensor) -> Tensor:
         hann = torch.hann_window(self.n_fft, dtype=like.dtype, device=like.device)
         return hann.sqrt() if self.window == "sqrt_hann" else hann
+
+
+class Analysis:
+    """The frames of `STFT.stft` of a signal that comes in pieces, each as soon as its window is full."""
+
+    def __init__(self, transform: STFT) -> None:
+        self.transform, self.num_samples, self.num_frames = transform, 0, 0
+        self._waiting: Tensor | None = None
+        self._started = False
+
+    def push(self, x: Tensor) -> Tensor:
+        """The next frames [B, K, F] after x: [B, T]; half precision is widened to float32."""
+        x = x if x.dtype == torch.float64 else x.float()
+        self.num_samples += x.shape[1]
+        x = x if self._waiting is None else torch.cat([self._waiting, x], 1)
+        return self._transform(self._start(x) if self.num_samples >= self.transform.n_fft // 2 else x)
+
+    def flush(self) -> Tensor:
+        """The last frames [B, K, F] when the signal has ended: it is extended as in `STFT.stft`."""
+        half = self.transform.n_fft // 2
+        x = self._start(functional.pad(self._waiting, (0, max(0, half + 1 - self.num_samples))))
+        num_frames = self.transform.num_frames(self.num_samples) - self.num_frames
+        return self._transform(functional.pad(x, (0, half), mode="reflect"))[..., :num_frames]
+
+    def _start(self, x: Tensor) -> Tensor:
+        """Put the reflected start before the signal, once; it needs n_fft / 2 samples."""
+        if self._started:
+            return x
+        self._started = True
+        # All windows are 0 on the sample farthest back, so it need not be waited for.
+        return torch.cat([functional.pad(x[:, 1 : self.transform.n_fft // 2].flip(1), (1, 0)), x], 1)
+
+    def _transform(self, x: Tensor) -> Tensor:
+        n_fft, hop = self.transform.n_fft, self.transform.hop
+        num_frames = max(0, (x.shape[1] - n_fft) // hop + 1)
+        self._waiting = x[:, num_frames * hop :]
+        self.num_frames += num_frames
+        if not num_frames:
+            return torch.zeros(len(x), self.transform.num_bins, 0, dtype=x.dtype.to_complex(), device=x.device)
+        return torch.fft.rfft(x.unfold(1, n_fft, hop) * self.transform._window(x)).mT
+
+
+class Synthesis:
+    """The samples of `STFT.istft` of frames that come in pieces, each as soon as no later frame adds to it."""
+
+    def __init__(self, transform: STFT) -> None:
+        # Frame 0 is centred on sample 0: half a window comes out before the signal begins.
+        self.transform, self.num_samples = transform, -(transform.n_fft // 2)
+        self._overlap: Tensor | None = None
+
+    def push(self, spectrum: Tensor) -> Tensor:
+        """The next samples [B, T] after F >= 1 frames of spectrum: [B, K, F]."""
+        n_fft, hop, num_frames = self.transform.n_fft, self.transform.hop, spectrum.shape[2]
+        window = self.transform._window(spectrum.real)
+        frames = torch.fft.irfft(spectrum.mT, n_fft) * window
+        # The last row sums the squared windows, by which the others are divided at the end.
+        rows = torch.cat([frames, window.square().expand(1, num_frames, -1)])
+        length = (num_frames - 1) * hop + n_fft
+        total = functional.fold(rows.mT, (1, length), (1, n_fft), stride=(1, hop))[:, 0, 0]
+        if self._overlap is not None:
+            total[:, : n_fft - hop] += self._overlap
+        self._overlap = total[:, num_frames * hop :]
+        return self._emit(total[:, : num_frames * hop])
+
+    def flush(self, num_samples: int) -> Tensor:
+        """The rest [B, T] of a signal of `num_samples`, all of whose frames were pushed."""
+        return self._emit(self._overlap[:, : num_samples - self.num_samples])
+
+    def _emit(self, rows: Tensor) -> Tensor:
+        first = max(0, -self.num_samples)
+        self.num_samples += rows.shape[1]
+        return rows[:-1, first:] / rows[-1:, first:]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pse.models.base import Model, Normalize, Output, require_positive
-from pse.models.layers import Pointwise, PReLU, make_norm, moments_to_scale, overlap_add
+from pse.models.layers import PastMoments, Pointwise, PReLU, make_norm, moments_to_scale, overlap_add
 
 # Masks are made for so many frames at a time: the wide tensors of a piece stay in the processor's cache.
 FRAMES_PER_PIECE = 512
@@ -33,11 +33,37 @@ class Block(nn.Module):
         self.residual = Pointwise(hidden, channels)
         self.skip = Pointwise(hidden, skip)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, past: BlockPast | None = None) -> Tensor:
         """Hidden features [B, H, F] of x: [B, C, F]; `residual` and `skip` are applied by the caller."""
-        h = self.norm_in(self.activation_in(self.expand(x)))
+        h = self.activation_in(self.expand(x))
+        if past is not None:
+            h = past.convolve(self.depthwise, self.norm_in(h, past.norm_in))
+            return self.norm_out(self.activation_out(h), past.norm_out)
+        h = self.norm_in(h)
         h = self.depthwise(functional.pad(h, (self.reach, 0)) if self.causal else h)
         return self.norm_out(self.activation_out(h))
+
+
+class BlockPast:
+    """What a causal block remembers of a stream: the sums of its norms, the frames its convolution looks back on."""
+
+    def __init__(self) -> None:
+        self.norm_in, self.norm_out = PastMoments(), PastMoments()
+        self.frames: Tensor | None = None
+
+    def convolve(self, layer: nn.Conv1d, x: Tensor) -> Tensor:
+        """Causal depthwise convolution [B, H, F] of x: [B, H, F] and the frames before it.
+
+        Tap by tap: on the few frames of a live chunk a convolution call takes five times as long.
+        """
+        (size,), (dilation,), num_frames = layer.kernel_size, layer.dilation, x.shape[2]
+        reach = (size - 1) * dilation
+        x = functional.pad(x, (reach, 0)) if self.frames is None else torch.cat([self.frames, x], 2)
+        self.frames = x[:, :, num_frames:]
+        out = layer.bias[:, None]
+        for tap, weight in enumerate(layer.weight.unbind(2)):
+            out = torch.addcmul(out, x[:, :, tap * dilation : tap * dilation + num_frames], weight)
+        return out
 
 
 class ConvTasNet(Model):
@@ -115,14 +141,25 @@ class ConvTasNet(Model):
         num_samples, length = mix.shape[1], self.encoder.shape[1]
         num_frames = 1 + max(0, -(-(num_samples - length) // self.stride))
         padded = functional.pad(mix, (0, length + (num_frames - 1) * self.stride - num_samples))
-        frames = padded.unfold(1, length, self.stride)
-        features = self._separate(self._reduce(frames).transpose(1, 2).contiguous())
-        pieces = zip(features.split(FRAMES_PER_PIECE, 2), frames.mT.split(FRAMES_PER_PIECE, 2), strict=True)
-        estimates = torch.cat([self._mask_and_decode(f, x) for f, x in pieces], dim=2)
+        estimates = self.estimate_frames(padded.unfold(1, length, self.stride))
         wavs = overlap_add(estimates.to(mix.dtype), self.stride)[:, :num_samples]
         return Output(wavs=wavs.reshape(len(mix), self.num_sources, num_samples))
 
-    def _reduce(self, frames: Tensor) -> Tensor:
+    def estimate_frames(self, frames: Tensor, past: Past | None = None) -> Tensor:
+        """Frames of the estimates [B S, L, F] of frames of the mixture: [B, F, L].
+
+        With `past`, which is brought up to date, they continue a stream: the network must be causal.
+        """
+        reduced = self._reduce(frames, None if past is None else past.norm)
+        features = self._separate(reduced.transpose(1, 2).contiguous(), past)
+        pieces = zip(features.split(FRAMES_PER_PIECE, 2), frames.mT.split(FRAMES_PER_PIECE, 2), strict=True)
+        return torch.cat([self._mask_and_decode(f, x) for f, x in pieces], dim=2)
+
+    def streamer(self) -> ConvTasNetStreamer:
+        """This network on a signal that comes in pieces; see `pse.inference.streaming`."""
+        return ConvTasNetStreamer(self)
+
+    def _reduce(self, frames: Tensor, past: PastMoments | None) -> Tensor:
         """bottleneck(norm(encode(frames))): [B, F, B'] of frames: [B, F, L], without the N-channel tensors.
 
         All three are linear once mean and deviation are known, and those follow from the frames and
@@ -131,20 +168,20 @@ class ConvTasNet(Model):
         with torch.autocast(frames.device.type, enabled=False):
             gram = self.encoder.mT @ self.encoder / len(self.encoder)
             mean, power = frames @ self.encoder.mean(0), ((frames @ gram) * frames).sum(2)
-            mean, scale = moments_to_scale(mean, power, self.norm.eps, self.causal)
+            mean, scale = moments_to_scale(mean, power, self.norm.eps, self.causal, past)
             weight = self.bottleneck.weight * self.norm.weight
             shift = self.bottleneck.weight @ self.norm.bias + self.bottleneck.bias
             reduced = functional.linear(frames, weight @ self.encoder) - mean[..., None] * weight.sum(1)
             return reduced * scale[..., None] + shift
 
-    def _separate(self, x: Tensor) -> Tensor:
+    def _separate(self, x: Tensor, past: Past | None) -> Tensor:
         """Sum of the skip outputs [B, Sc, F] of the bottleneck's x: [B, B', F]."""
-        total = None
-        for block in self.blocks[:-1]:
-            hidden = block(x)
+        total, pasts = None, past.blocks if past else [None] * len(self.blocks)
+        for block, before in zip(self.blocks[:-1], pasts, strict=False):
+            hidden = block(x, before)
             total = block.skip.add_to(total, hidden)
             x = x + block.residual(hidden)
-        total = self.blocks[-1].skip.add_to(total, self.blocks[-1](x))
+        total = self.blocks[-1].skip.add_to(total, self.blocks[-1](x, pasts[-1]))
         return total + torch.stack([block.skip.bias for block in self.blocks]).sum(0)[:, None]
 
     def _mask_and_decode(self, features: Tensor, frames: Tensor) -> Tensor:
@@ -154,6 +191,46 @@ class ConvTasNet(Model):
         encoded = torch.bmm(self.encoder.expand(batch, -1, -1), frames)
         masked = (masks * encoded[:, None]).flatten(0, 1)
         return torch.bmm(self.decoder.expand(len(masked), -1, -1), masked)
+
+
+class Past:
+    """What a causal network remembers of a stream."""
+
+    def __init__(self, num_blocks: int) -> None:
+        self.norm, self.blocks = PastMoments(), [BlockPast() for _ in range(num_blocks)]
+
+
+class ConvTasNetStreamer:
+    """A causal Conv-TasNet on a signal that comes in pieces, with a state of bounded size.
+
+    A sample is final as soon as the last window that begins at or before it is full.
+    """
+
+    def __init__(self, model: ConvTasNet) -> None:
+        self.model, self.past = model, Past(len(model.blocks))
+        self._waiting: Tensor | None = None
+        self._overlap: Tensor | None = None
+
+    def push(self, mix: Tensor) -> Tensor:
+        """The estimates' next samples [B, S, T'] after mix: [B, T]."""
+        length, stride = self.model.encoder.shape[1], self.model.stride
+        x = mix if self._waiting is None else torch.cat([self._waiting, mix], 1)
+        num_samples = max(0, (x.shape[1] - length) // stride + 1) * stride
+        self._waiting = x[:, num_samples:]
+        if not num_samples:
+            return mix.new_zeros(len(mix), self.model.num_sources, 0)
+        total = overlap_add(self.model.estimate_frames(x.unfold(1, length, stride), self.past), stride)
+        if self._overlap is not None:
+            total[:, : length - stride] += self._overlap
+        self._overlap = total[:, num_samples:]
+        return total[:, :num_samples].unflatten(0, (len(mix), -1))
+
+    def flush(self) -> Tensor:
+        """The rest of the estimates [B, S, T'] when the signal has ended: zeros fill the last window."""
+        length, (batch, num_samples) = self.model.encoder.shape[1], self._waiting.shape
+        covered = self._overlap is not None and num_samples <= length - self.model.stride
+        last = self.push(self._waiting.new_zeros(batch, 0 if covered else length - num_samples))
+        return torch.cat([last, self._overlap.unflatten(0, (batch, -1))], 2)[..., :num_samples]
 
 
 PLUGIN = ConvTasNet

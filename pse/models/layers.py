@@ -47,6 +47,23 @@ class _PReLUFunction(torch.autograd.Function):
         return grad_x, grad_slope.reshape(slope.shape)
 
 
+class PastMoments:
+    """What a cumulative norm remembers of a stream: number and sums, in float64 so that hours do not drift."""
+
+    def __init__(self) -> None:
+        self.num_frames = 0
+        self.sums: Tensor | float = 0.0
+
+    def include(self, mean: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
+        """Means of mean and power, [B, F] each, over each of F >= 1 new frames and all before it."""
+        sums = torch.stack((mean, power)).double().cumsum(2) + self.sums
+        first, self.num_frames = self.num_frames + 1, self.num_frames + mean.shape[1]
+        self.sums = sums[..., -1:]
+        count = torch.arange(first, self.num_frames + 1, dtype=sums.dtype, device=sums.device)
+        mean, power = (sums / count).to(mean.dtype).unbind(0)
+        return mean, power
+
+
 class CumulativeNorm(nn.Module):
     """Cumulative layer norm: mean and variance over all channels of this and all earlier frames.
 
@@ -59,10 +76,10 @@ class CumulativeNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_channels))
         self.eps = eps
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalised [B, C, F] of x: [B, C, F]."""
+    def forward(self, x: Tensor, past: PastMoments | None = None) -> Tensor:
+        """Normalised [B, C, F] of x: [B, C, F]; `past` holds the frames of a stream that came before."""
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-        mean, scale = moments_to_scale(wide.mean(1), wide.square().mean(1), self.eps, causal=True)
+        mean, scale = moments_to_scale(wide.mean(1), wide.square().mean(1), self.eps, causal=True, past=past)
         normalised = (wide - mean[:, None]) * scale[:, None]
         return torch.addcmul(self.bias[:, None], normalised, self.weight[:, None]).to(x.dtype)
 
@@ -72,12 +89,16 @@ def make_norm(num_channels: int, causal: bool, eps: float = 1e-8) -> nn.GroupNor
     return CumulativeNorm(num_channels, eps) if causal else nn.GroupNorm(1, num_channels, eps)
 
 
-def moments_to_scale(mean: Tensor, power: Tensor, eps: float, causal: bool) -> tuple[Tensor, Tensor]:
+def moments_to_scale(
+    mean: Tensor, power: Tensor, eps: float, causal: bool, past: PastMoments | None = None
+) -> tuple[Tensor, Tensor]:
     """Mean and inverse deviation, [B, F] or [B, 1], from each frame's mean and mean square: [B, F].
 
-    Over all frames, or over each frame and those before it.
+    Over all frames, or over each frame and those before it; with `past`, over those of a stream too.
     """
-    if causal:
+    if past is not None:
+        mean, power = past.include(mean, power)
+    elif causal:
         count = torch.arange(1, mean.shape[1] + 1, dtype=mean.dtype, device=mean.device)
         mean, power = mean.cumsum(1) / count, power.cumsum(1) / count
     else:

@@ -18,7 +18,10 @@ from pse.models.base import Model, Output, build, measure_level, num_parameters
 CONF = Path(__file__).parents[2] / "egs" / "librispeech_pse" / "conf" / "models"
 PARAMETERS = {
     "conv_tasnet_tiny": 158_037, "conv_tasnet_small": 245_133, "conv_tasnet_medium": 462_333,
-    "conv_tasnet_large": 1_068_765, "conv_tasnet_tiny_causal": 158_037,
+    "conv_tasnet_large": 1_068_765, "conv_tasnet_tiny_causal": 158_037, "conv_tasnet_small_causal": 245_133,
+    "conv_tasnet_medium_causal": 462_333, "conv_tasnet_large_causal": 1_068_765,
+    "gru_32_causal": 75_777, "gru_64_causal": 169_473, "gru_128_causal": 412_161, "gru_256_causal": 1_118_721,
+    "gru_512_causal": 3_416_577, "snr_predictor_small_causal": 346_113,
     "gru_32": 75_777, "gru_64": 169_473, "gru_128": 412_161, "gru_256": 1_118_721, "gru_512": 3_416_577,
     "bgru_32": 157_185, "bgru_64": 363_009, "bgru_128": 922_113, "bgru_256": 2_630_145, "bgru_512": 8_405_505,
     "snr_predictor_large": 17_324_033, "snr_predictor_small": 346_113,
