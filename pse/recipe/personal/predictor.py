@@ -44,7 +44,7 @@ def tasks(ctx: Context) -> list[Task]:
             (place / "accuracy.json", place / "images" / "frame_snr.png"), ctx.exp, evaluate, "snr_predictor", wave=1,
         ),
         Task(
-            "usable", "snr_predictor", ("snr_predictor.model", "sample_rate", "mixture"),
+            "usable", "snr_predictor", ("snr_predictor.model", "sample_rate", *usable.READS),
             (best, *finished(ctx, "snr_predictor", "train"), *usable.inputs(ctx)),
             (place / "usable.json", place / "images" / "usable.png"), ctx.exp, look, "features", wave=1,
         ),

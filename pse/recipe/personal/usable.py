@@ -10,6 +10,7 @@ from pse.recipe.personal.layout import cache_files, speakers
 
 # So many recordings of a speaker are looked at; the share is then known to a few per cent.
 NUM_RECORDINGS = 100
+READS = ("mixture.seed", "mixture.duration_s", "mixture.premixture_snr_db")
 
 
 def inputs(ctx: Context) -> tuple[Path, ...]:
