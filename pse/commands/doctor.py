@@ -69,7 +69,18 @@ def look() -> Iterator[Finding]:
         except importlib.metadata.PackageNotFoundError:
             found = None
         yield Finding(package, found, needed, f"pip install -c tools/constraints.txt {package}   ({use})")
+    yield _espnet()
     yield _gpu()
+
+
+def _espnet() -> Finding:
+    try:
+        found = f"{importlib.metadata.version('espnet')}  (models with name: espnet)"
+        for other in ("torch_complex", "typeguard", "librosa", "lazy_loader"):
+            importlib.metadata.version(other)
+    except importlib.metadata.PackageNotFoundError:
+        found = None
+    return Finding("espnet", found, False, "tools/install_espnet.sh   (models with name: espnet)")
 
 
 def _gpu() -> Finding:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor, nn
 
 from pse.config import read_yaml
-from pse.models.base import Model, build
+from pse.models.base import Model, Output, build
 from pse.models.info import describe, format_table
 
 CONF = Path(__file__).parents[2] / "egs" / "librispeech_pse" / "conf" / "models"
@@ -47,6 +48,30 @@ def test_conv_tasnet_costs_its_layers_less_what_is_folded_and_unused(size: str, 
         folded + hidden * channels
     )
     assert layer_by_layer / 1e9 == pytest.approx(expected, abs=5e-4)
+
+
+class Recurrent(Model):
+    """Two LSTM layers on samples, in both directions."""
+
+    causal = False
+
+    def __init__(self) -> None:
+        super().__init__(100, "none")
+        self.net = nn.LSTM(1, 6, 2, batch_first=True, bidirectional=True)
+
+    def receptive_field_samples(self) -> None:
+        return None
+
+    def algorithmic_latency_samples(self) -> None:
+        return None
+
+    def process(self, mix: Tensor) -> Output:
+        return Output(wavs=self.net(mix[..., None])[0].mean(2)[:, None])
+
+
+def test_lstm_layers_cost_their_gates() -> None:
+    a_sample = 2 * 4 * 6 * (1 + 6) + 2 * 4 * 6 * (12 + 6)
+    assert describe(Recurrent())["network_macs_per_s"] == 100 * a_sample
 
 
 def test_transforms_are_counted_apart_and_by_direction() -> None:
