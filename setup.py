@@ -34,6 +34,7 @@ setup(
     ],
     extras_require={
         "pesq": ["pesq>=0.0.4"],
+        "ray": ["ray>=2.60"],
         "test": [
             "hypothesis>=6.100",
             "mir_eval>=0.8",

@@ -1,4 +1,4 @@
-"""Find a model, loss, objective, corpus or recipe by name.
+"""Find a model, loss, objective, corpus, recipe or launcher by name.
 
 A thing is plugged in by adding one module to the package of its kind; the module names what it
 provides in `PLUGIN`. Nothing has to be edited elsewhere, and no name from a file can reach code
@@ -20,6 +20,7 @@ PACKAGES = {
     "loss": "pse.losses",
     "corpus": "pse.corpora",
     "recipe": "pse.recipe",
+    "launcher": "pse.recipe.launchers",
 }
 
 

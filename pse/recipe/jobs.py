@@ -1,16 +1,18 @@
-"""Tasks side by side, each as a process of its own that runs the stage command again with `--only`."""
+"""Tasks side by side, each as a job of its own that runs the stage command again with `--only`."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
-from pse.errors import PseError
+from pse.errors import PseError, first_three
+from pse.recipe.launchers.base import Call, Job
 from pse.recipe.options import Context
 from pse.recipe.stage import Task
 
@@ -18,52 +20,56 @@ _INTERVAL_S = 10.0
 
 
 def side_by_side(ctx: Context, tasks: list[Task], command: list[str]) -> None:
-    """Start each task as a process of its own, `nj` at a time; stop at the first that fails."""
-    waiting, running, done = list(enumerate(tasks)), {}, 0
+    """Start each task as a job of its own, `nj` at a time; stop at the first that fails."""
     # A polite end of the stage ends its jobs too, which then write their checkpoints.
     signal.signal(signal.SIGTERM, _interrupt)
+    by_name = {task.name: task for task in tasks}
+    calls = [_call(ctx, task, number, len(tasks), command) for number, task in enumerate(tasks)]
+    running: dict[str, Job] = {}
     start, said = time.monotonic(), 0.0
     try:
+        running |= ctx.launcher.earlier(calls)
+        waiting = [call for call in calls if call.task not in running]
         while waiting or running:
             while waiting and len(running) < ctx.nj:
-                number, task = waiting.pop(0)
-                running[task.name] = (task, _start(ctx, task, number, len(tasks), command))
+                call = waiting.pop(0)
+                running[call.task] = ctx.launcher.start(call)
             time.sleep(0.1)
-            for name, (task, process) in list(running.items()):
-                if process.poll() is None:
+            for name, job in list(running.items()):
+                code = job.poll()
+                if code is None:
                     continue
                 del running[name]
-                if process.returncode:
-                    raise _failure(ctx, task, process.returncode)
-                done += 1
-                print(f"[{done}/{len(tasks)}] {last_line(log_path(task)) or name}", flush=True)
-            if running and time.monotonic() - said > _INTERVAL_S:
+                if code:
+                    raise _failure(ctx, by_name[name], code, job.cause)
+                done = len(tasks) - len(waiting) - len(running)
+                print(f"[{done}/{len(tasks)}] {last_line(log_path(by_name[name])) or name}", flush=True)
+            if running and time.monotonic() - said > _INTERVAL_S * max(1, len(running) / 8):
                 said = time.monotonic()
-                for name, (task, _) in running.items():
-                    print(f"  {said - start:4.0f} s  {last_line(log_path(task)) or name + ' is starting'}", flush=True)
+                _tell(said - start, {name: last_line(log_path(by_name[name])) for name in running})
     finally:
-        _stop([p for _, p in running.values()])
+        ctx.launcher.stop(list(running.values()))
 
 
-def _start(ctx: Context, task: Task, number: int, num_tasks: int, command: list[str]) -> subprocess.Popen:
-    environ = os.environ | {"PSE_JOB": str(os.getpid())}
-    arguments = [*command, "--only", task.name]
+def _call(ctx: Context, task: Task, number: int, num_tasks: int, command: list[str]) -> Call:
+    """The command of a task, with its share of the GPUs."""
+    elsewhere = ctx.launcher.elsewhere
+    arguments, environment, gpus = [*command, "--only", task.name], {}, ctx.ngpu
     if ctx.ngpu > 1:
-        seen = environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(ctx.ngpu)))
-        devices = dealt(seen.split(","), number, min(ctx.nj, num_tasks))
-        environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
-        if len(devices) > 1:
-            from pse.training.engine import several
+        seen = "" if elsewhere else os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        devices = dealt(seen.split(",") if seen else [str(n) for n in range(ctx.ngpu)], number, min(ctx.nj, num_tasks))
+        gpus = len(devices)
+        # Which devices a job elsewhere has is said by the engine that starts it.
+        environment |= {} if elsewhere else {"CUDA_VISIBLE_DEVICES": ",".join(devices)}
+    if elsewhere:
+        arguments += ["--ngpu", str(gpus)]
+    if gpus > 1:
+        from pse.training.engine import several
 
-            arguments = several(arguments[1:], len(devices))
-    log = log_path(task)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "w", encoding="utf-8") as out:
-        return subprocess.Popen(
-            arguments, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environ,
-            # Ctrl-C reaches the stage alone, which then ends its jobs politely, once.
-            start_new_session=True,
-        )  # fmt: skip
+        arguments = several(arguments[1:], gpus)
+    told = json.dumps(task.fingerprint(ctx.config), sort_keys=True)
+    identity = hashlib.sha256(told.encode()).hexdigest()
+    return Call(task.stage, task.name, tuple(arguments), log_path(task).absolute(), gpus, environment, identity)
 
 
 def dealt(devices: list[str], number: int, beside: int) -> list[str]:
@@ -77,16 +83,6 @@ def dealt(devices: list[str], number: int, beside: int) -> list[str]:
 
 def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
-
-
-def _stop(processes: list[subprocess.Popen]) -> None:
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
 
 
 def log_path(task: Task) -> Path:
@@ -105,14 +101,24 @@ def last_line(path: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def _failure(ctx: Context, task: Task, code: int) -> PseError:
+def _tell(elapsed_s: float, lines: dict[str, str]) -> None:
+    """What the jobs say of themselves, and who has said nothing yet."""
+    for line in filter(None, lines.values()):
+        print(f"  {elapsed_s:4.0f} s  {line}", flush=True)
+    silent = [name for name, line in lines.items() if not line]
+    if silent:
+        print(f"  {elapsed_s:4.0f} s  {len(silent)} wait or are starting: {first_three(silent)}", flush=True)
+
+
+def _failure(ctx: Context, task: Task, code: int, cause: str) -> PseError:
     log = log_path(task)
     try:
         tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:]
     except OSError:
         tail = []
     print(f"--- last lines of {log}", *tail, "---", sep="\n", file=sys.stderr, flush=True)
-    cause = "killed" if code < 0 else f"exit code {code}"
+    # A shell tells a signal as 128 and its number.
+    cause = cause or ("killed" if code < 0 or code > 128 else f"exit code {code}")
     repeat = ctx.repeat(task.stage, task.name)
     error = PseError(f"failed ({cause})", f"{task.stage} {task.name}", f"repeat it with: {repeat}")
     error.exit_code = code if 0 < code <= 4 else 1
@@ -120,7 +126,12 @@ def _failure(ctx: Context, task: Task, code: int) -> PseError:
 
 
 def end_with_stage() -> None:
-    """A job whose stage was killed must not go on beside the command that continues it."""
+    """A job whose stage was killed must not go on beside the command that continues it.
+
+    PSE_JOB is the process to end with, or the name of an engine that keeps jobs by itself.
+    """
+    if not os.environ["PSE_JOB"].isdigit():
+        return
     # The parent of a job is its stage, or the process that runs several as one training.
     stage, parent = int(os.environ["PSE_JOB"]), os.getppid()
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from pse.config import apply_overrides, bind, convert, plain, read_yaml
 from pse.errors import EnvironmentFault, PseError
+from pse.recipe.launchers.base import Launcher
 from pse.registry import find
 
 # Options that only set a config key: a directory given on the command line is data, like any other.
@@ -50,6 +51,7 @@ class Context:
     dump: Path
     exp: Path
     tag: str
+    launcher: Launcher
     ngpu: int
     nj: int
     options: tuple[str, ...]
@@ -85,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tag", default="", help="name of the experiment; default: the config's name + overrides")
     parser.add_argument("--ngpu", type=int, default=None, help="GPUs to use; default: 1 where one is seen, else 0")
     parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="jobs side by side")
-    parser.add_argument("--cmd", choices=("local",), default="local", help="where the jobs run")
+    parser.add_argument("--cmd", default="local", help="the launcher: where the jobs run, e.g. local, slurm or ray")
     for option, key in SHORTHANDS.items():
         parser.add_argument(f"--{option}", help=f"sets {key}")
     parser.add_argument("--only", help="run this task only")
@@ -100,6 +102,7 @@ def context(args: argparse.Namespace, argv: list[str]) -> Context:
     The data and dump directories are told apart by corpus, the experiment directory by tag.
     """
     recipe = find("recipe", args.recipe, "--recipe")
+    launcher = find("launcher", args.cmd, "--cmd")(args.recipe_dir, recipe.stages)
     raw = read_yaml(_config_path(args)) if args.config else {}
     _check_directories(args)
     if args.nj < 1:
@@ -120,7 +123,8 @@ def context(args: argparse.Namespace, argv: list[str]) -> Context:
         dump=args.dumpdir / config.corpus.name,
         exp=args.expdir / tag,
         tag=tag,
-        ngpu=_num_gpus(args.ngpu),
+        launcher=launcher,
+        ngpu=_num_gpus(args.ngpu, launcher.elsewhere),
         nj=args.nj,
         options=tuple(argv),
     )
@@ -192,13 +196,15 @@ def _default_tag(args: argparse.Namespace, config: Any) -> str:
     return f"{stem}_{hashlib.sha256(told.encode()).hexdigest()[:6]}"
 
 
-def _num_gpus(asked: int | None) -> int:
+def _num_gpus(asked: int | None, elsewhere: bool) -> int:
     # Counting the driver's device files costs nothing; importing torch to ask costs seconds.
     there = len(list(DEVICES.glob("nvidia[0-9]*")))
     if asked is None:
         return min(1, there)
     if asked < 0:
         raise PseError(f"{asked} GPUs cannot be used", "--ngpu", "give 0 for the CPU, or the number of GPUs")
+    if elsewhere:
+        return asked
     # These drivers have one file for all GPUs: the training itself will tell.
     uncounted = any((DEVICES / name).exists() for name in ("dxg", "kfd"))
     if asked > there and not uncounted:

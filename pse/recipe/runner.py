@@ -66,6 +66,7 @@ def _run(stage: str, ctx: Context, make_tasks: TaskMaker, args: Namespace, comma
         print(f"up to date: {len(tasks)} of {len(tasks)} tasks, nothing to do", flush=True)
         return 0
     _check(ctx)
+    ctx.launcher.check()
     with ExitStack() as locks:
         for work in sorted({t.work for t in tasks}):
             locks.enter_context(sole_writer(work, beside=_elsewhere(ctx, work)))
@@ -123,7 +124,7 @@ def _run_wave(ctx: Context, tasks: list[Task], force: bool, command: list[str]) 
     pending = _pending(ctx, tasks, force)
     _announce(tasks, pending)
     beside = [t for t, _ in pending if t.own_process]
-    if ctx.ngpu < 2 and (len(beside) < 2 or ctx.nj == 1):
+    if not ctx.launcher.elsewhere and ctx.ngpu < 2 and (len(beside) < 2 or ctx.nj == 1):
         beside = []
     for task, _ in pending:
         if task not in beside:

@@ -15,7 +15,7 @@ import soundfile
 
 from pse.io import datadir
 from pse.recipe.options import add_arguments
-from pse.registry import find
+from pse.registry import find, names
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "egs" / "librispeech_pse"
@@ -103,9 +103,11 @@ def test_list_works_from_any_directory_and_writes_nothing(tmp_path, environ):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_launcher_is_one_line(environ):
-    told = call(RECIPE / "run.sh", "--cmd", "$(touch PWNED)", env=environ)
-    assert told.returncode == 1 and "launchers are: local" in told.stderr and len(told.stderr.splitlines()) == 1
+@pytest.mark.parametrize("name", ["$(touch PWNED)", "base", "local.py", "s*", "../local"])
+def test_an_unknown_launcher_is_one_line(environ, name):
+    told = call(RECIPE / "run.sh", f"--cmd={name}", env=environ)
+    assert told.returncode == 1 and len(told.stderr.splitlines()) == 1
+    assert told.stderr.endswith(f"the launchers are: {', '.join(names('launcher'))}\n")
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ def test_every_config_that_ships_passes(path: Path) -> None:
     [
         (["--nj", "0"], "^--nj: 0 jobs cannot run; give at least 1"),
         (["--nj", "many"], "^pse: argument --nj: invalid int value: 'many'"),
-        (["--cmd", "slurm"], "^pse: argument --cmd: invalid choice"),
+        (["--cmd", "slrum"], "^--cmd: no launcher is named 'slrum'; did you mean 'slurm'"),
         (["--nonsense"], "^pse: unrecognized arguments: --nonsense"),
         (["--seed", "5k"], "^--seed: '5k' is not a whole number; write e.g. --seed 0"),
         (["--seed=-1"], "^--seed: '-1' is not a whole number"),
