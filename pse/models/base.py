@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -37,7 +37,12 @@ class Model(nn.Module, ABC):
     `normalize` divides each input by its RMS or peak and multiplies the estimates by it again, so
     that model(a x) = a model(x) for a > 0. The level is that of the whole signal given, zero
     padding included, which a causal model cannot know: `causal` is True only for `none`.
+
+    A model that can be trained in a stack has `process_together(models, mixes)`: what `process` makes
+    of one mix [B, T] for each of several models of one shape, without drawing random numbers.
     """
+
+    process_together: Callable[[Sequence[Any], Sequence[Tensor]], list[Output]] | None = None
 
     def __init__(self, sample_rate: int, normalize: Normalize) -> None:
         super().__init__()
@@ -52,8 +57,7 @@ class Model(nn.Module, ABC):
         if mix.dim() != 2 or mix.shape[1] < 1:
             raise PseError(f"a model takes [batch, samples], got {list(mix.shape)}", fix="add the batch axis")
         level = measure_level(mix, self.normalize)
-        out = self.process(mix / level)
-        return out if out.wavs is None else replace(out, wavs=out.wavs * level[:, None])
+        return _at_level(self.process(mix / level), level)
 
     @abstractmethod
     def process(self, mix: Tensor) -> Output:
@@ -74,6 +78,17 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def algorithmic_latency_samples(self) -> int | None:
         """Input samples, from its own on, that an output sample waits for; None = the whole signal."""
+
+
+def forward_together(models: Sequence[Model], mixes: Sequence[Tensor]) -> list[Output]:
+    """`forward` of several models of one shape, one mix [B, T] each, by their `process_together`."""
+    levels = [measure_level(mix, model.normalize) for model, mix in zip(models, mixes, strict=True)]
+    outputs = models[0].process_together(models, [mix / level for mix, level in zip(mixes, levels, strict=True)])
+    return [_at_level(out, level) for out, level in zip(outputs, levels, strict=True)]
+
+
+def _at_level(out: Output, level: Tensor) -> Output:
+    return out if out.wavs is None else replace(out, wavs=out.wavs * level[:, None])
 
 
 def measure_level(mix: Tensor, normalize: Normalize) -> Tensor:

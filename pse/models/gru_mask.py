@@ -5,11 +5,20 @@ Sizes of Sivaraman & Kim, JSTSP 16(6), 2022 (bidirectional) and Interspeech 2021
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pse.dsp.stft import STFT
+from pse.errors import PseError
+from pse.models import recurrent
 from pse.models.base import Model, Normalize, Output, require_positive
+
+# So many examples are transformed at a time: their spectra stay in the processor's cache.
+EXAMPLES_PER_PIECE = 2
 
 
 class GRUMask(Model):
@@ -51,11 +60,114 @@ class GRUMask(Model):
 
     def process(self, mix: Tensor) -> Output:
         """Estimate wavs [B, 1, T] and masks [B, 1, K, F] of mix: [B, T]."""
+        if recurrent.is_training(mix):
+            return self.process_together([self], [mix])[0]
         spectrum = self.transform.stft(mix)
         hidden = self.gru(spectrum.abs().mT)[0]
         mask = torch.sigmoid(self.mask(hidden)).mT.to(mix.dtype)
         wavs = self.transform.istft(spectrum * mask, mix.shape[1])
         return Output(wavs=wavs[:, None], masks=mask[:, None])
+
+    @staticmethod
+    def process_together(models: Sequence[GRUMask], mixes: Sequence[Tensor]) -> list[Output]:
+        """What `process` makes of one mix [B, T] each, all of one shape, which needs no gradient.
+
+        Raises PseError for models whose transforms differ.
+        """
+        transform, num_samples = models[0].transform, mixes[0].shape[1]
+        if any((m.transform.n_fft, m.transform.hop) != (transform.n_fft, transform.hop) for m in models):
+            raise PseError("models of different n_fft or hop cannot be computed together", "gru_mask", "group them")
+        analyses = [_analyse(mix, transform) for mix in mixes]
+        hidden = recurrent.run([m.gru for m in models], [magnitude for magnitude, _ in analyses])
+        outputs = []
+        for model, states, (_, spectra) in zip(models, hidden, analyses, strict=True):
+            wavs, mask = _Synthesis.apply(transform, num_samples, states, model.mask.weight, model.mask.bias, *spectra)
+            outputs.append(Output(wavs=wavs[:, None], masks=mask.mT[:, None]))
+        return outputs
+
+
+def _analyse(mix: Tensor, transform: STFT) -> tuple[Tensor, list[Tensor]]:
+    """Magnitude [F, B, K] of mix: [B, T], and the spectra [b, F, K] of its pieces."""
+    magnitude = mix.new_empty(transform.num_frames(mix.shape[1]), len(mix), transform.num_bins)
+    spectra = [transform.stft(piece).mT for piece in mix.split(_piece(mix))]
+    for spectrum, place in zip(spectra, magnitude.split(_piece(mix), 1), strict=True):
+        # abs() guards against overflow, which a spectrum of level 1 does not need, at three times the cost.
+        power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+        torch.sqrt(power.transpose(0, 1), out=place)
+    return magnitude, spectra
+
+
+def _piece(x: Tensor) -> int:
+    return EXAMPLES_PER_PIECE if x.device.type == "cpu" else max(1, len(x))
+
+
+class _Synthesis(torch.autograd.Function):
+    """Mask sigmoid(h W + b) and masked signal [B, T] of h: [F, B, D] and the spectra [b, F, K] of pieces.
+
+    The mask is real: its gradient is Re(conj(S) G) with G the transform of the framed gradient of the
+    signal. Autograd would multiply complex numbers by the mask, at six times the cost.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, transform: STFT, num_samples: int, h: Tensor, weight: Tensor, bias: Tensor, *spectra: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        frames, batch, _ = h.shape
+        n_fft, hop, window = transform.n_fft, transform.hop, transform._window(h)
+        mask, wavs, first = h.new_empty(batch, frames, transform.num_bins), h.new_empty(batch, num_samples), 0
+        envelope = _overlap_add(window.square().expand(1, frames, -1), hop)[:, n_fft // 2 :][:, :num_samples]
+        for spectrum in spectra:
+            place = slice(first, first := first + len(spectrum))
+            logits = recurrent.product(h[:, place].transpose(0, 1).reshape(-1, h.shape[2]), weight, bias)
+            piece = torch.sigmoid(logits.view(spectrum.shape), out=mask[place])
+            # Part by part: torch multiplies complex by real numbers at a third of the speed.
+            masked = torch.empty_like(spectrum)
+            torch.mul(spectrum.real, piece, out=masked.real)
+            torch.mul(spectrum.imag, piece, out=masked.imag)
+            signal = _overlap_add(torch.fft.irfft(masked, n_fft).mul_(window), hop)
+            torch.div(signal[:, n_fft // 2 :][:, :num_samples], envelope, out=wavs[place])
+        ctx.save_for_backward(h, weight, envelope, mask, *spectra)
+        ctx.transform = transform
+        ctx.set_materialize_grads(False)
+        return wavs, mask
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, d_wavs: Tensor | None, d_mask: Tensor | None) -> tuple[Any, ...]:
+        h, weight, envelope, mask, *spectra = ctx.saved_tensors
+        transform, frames = ctx.transform, len(h)
+        n_fft, hop = transform.n_fft, transform.hop
+        d_h, d_weight, d_bias = torch.empty_like(h), torch.zeros_like(weight), weight.new_zeros(len(weight))
+        if d_wavs is None:
+            d_wavs = torch.zeros_like(envelope).expand(h.shape[1], -1)
+        # An inverse real transform counts every bin but the first and the last twice.
+        window = transform._window(h) * (2 / n_fft)
+        first = 0
+        for spectrum in spectra:
+            place = slice(first, first := first + len(spectrum))
+            around = (n_fft // 2, (frames - 1) * hop + n_fft // 2 - envelope.shape[1])
+            d_signal = functional.pad(d_wavs[place] / envelope, around)
+            g = torch.fft.rfft(d_signal.unfold(1, n_fft, hop) * window)
+            d = torch.mul(g.real, spectrum.real).addcmul_(g.imag, spectrum.imag)
+            d[..., :: n_fft // 2] *= 0.5
+            if d_mask is not None:
+                d += d_mask[place]
+            d = torch.ops.aten.sigmoid_backward(d, mask[place]).flatten(0, 1)
+            states = h[:, place].transpose(0, 1).reshape(-1, h.shape[2])
+            d_weight += recurrent.product_over(states, d).T
+            d_bias += d.sum(0)
+            d_h[:, place] = recurrent.product(d, weight.T).view(-1, frames, h.shape[2]).transpose(0, 1)
+        return None, None, d_h, d_weight, d_bias, *[None] * len(spectra)
+
+
+def _overlap_add(x: Tensor, hop: int) -> Tensor:
+    """Signal [B, (F - 1) hop + N] that sums the frames x: [B, F, N]."""
+    pieces = -(-x.shape[2] // hop)
+    x = functional.pad(x, (0, pieces * hop - x.shape[2])).unflatten(2, (pieces, hop))
+    total = x.new_zeros(len(x), x.shape[1] + pieces - 1, hop)
+    for i in range(pieces):
+        total[:, i : i + x.shape[1]] += x[:, :, i]
+    return total.flatten(1)
 
 
 PLUGIN = GRUMask

@@ -11,6 +11,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from pse.dsp.stft import STFT
+from pse.models import recurrent
 from pse.models.base import Model, Normalize, Output, require_positive
 
 # Of a signal of level 1, whose bins are about sqrt(3/8 n_fft) = 20: keeps the logarithm finite in silence.
@@ -60,7 +61,11 @@ class SNRPredictor(Model):
         """Frame SNR in dB [B, F] of mix: [B, T]."""
         magnitude = self.transform.stft(mix).abs().mT
         feature = magnitude if self.feature == "magnitude" else (magnitude + LOG_FLOOR).log()
-        return Output(frame_snr_db=self.snr(self.gru(feature)[0])[..., 0].to(mix.dtype))
+        if recurrent.is_training(mix):
+            hidden = recurrent.run([self.gru], [feature.transpose(0, 1).contiguous()])[0].transpose(0, 1)
+        else:
+            hidden = self.gru(feature)[0]
+        return Output(frame_snr_db=self.snr(hidden)[..., 0].to(mix.dtype))
 
 
 PLUGIN = SNRPredictor

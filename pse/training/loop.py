@@ -11,7 +11,8 @@ import dataclasses
 import math
 import signal
 import time
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from pse.io.atomic import sole_writer
 from pse.training import checkpoint, guard
 from pse.training.config import TrainingConfig
 from pse.training.engine import Engine
+from pse.training.memory import keep_freed_memory
 from pse.training.progress import Metrics, Progress, draw_curve, quantity
 
 if TYPE_CHECKING:
@@ -59,14 +61,9 @@ class Counters:
 
 
 def train(
-    model: nn.Module,
-    objective: Objective,
-    config: TrainingConfig,
-    directory: str | Path,
-    seed: int,
-    ngpu: int = 0,
+    model: nn.Module, objective: Objective, config: TrainingConfig, directory: str | Path, seed: int, ngpu: int = 0,
     about: dict[str, Any] | None = None,
-) -> TrainResult:
+) -> TrainResult:  # fmt: skip
     """Train `model` on `objective` in `directory`, going on where an earlier call stopped.
 
     The model ends with the best weights. `about` is what else identifies the run (model and
@@ -75,43 +72,41 @@ def train(
     for five steps in a row that are not finite; KeyboardInterrupt or SystemExit after a signal,
     when the checkpoint is written.
     """
-    directory = Path(directory)
+    keep_freed_memory()
     engine = Engine(config.precision, ngpu)
     if config.batch_size % engine.world:
         what = f"batch_size {config.batch_size} cannot be shared by {engine.world} processes"
         raise PseError(what, directory, "choose a multiple")
     with ExitStack() as stack:
-        if engine.is_main:
-            stack.enter_context(sole_writer(directory / "checkpoint"))
         stack.enter_context(engine.randomness())
-        title = f"{directory.absolute().parent.name} {directory.name}"
-        progress = Progress(directory, title, config.max_examples, silent=not engine.is_main)
-        stack.callback(progress.close)
-        identity = dict(flatten({"seed": seed, "training": config.identity(), "about": about or {}}))
-        run = _Run(model, objective, config, directory, seed, engine, progress, plain(identity))
-        return run.run()
+        interrupts = stack.enter_context(guard.Interrupts())
+        run = Run(model, objective, config, directory, seed, about, engine, stack)
+        for batch in stack.enter_context(closing(run.course(interrupts))):
+            run.differentiate(batch)
+        if run.result is None or interrupts.received is not None:
+            interrupts.leave()
+        return run.result
 
 
 def _copies(model: nn.Module) -> dict[str, Tensor]:
     return {k: v.detach().clone() for k, v in model.state_dict().items()}
 
 
-class _Run:
-    """One training from (re)start to end."""
+class Run:
+    """One training from (re)start to end, in a directory that is locked until `stack` is closed."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        objective: Objective,
-        config: TrainingConfig,
-        directory: Path,
-        seed: int,
-        engine: Engine,
-        progress: Progress,
-        identity: dict[str, Any],
-    ) -> None:
+        self, model: nn.Module, objective: Objective, config: TrainingConfig, directory: str | Path, seed: int,
+        about: dict[str, Any] | None, engine: Engine, stack: ExitStack, progress: type[Progress] = Progress,
+    ) -> None:  # fmt: skip
         self.model, self.objective, self.config, self.engine = model, objective, config, engine
-        self.directory, self.seed, self.progress, self.identity = directory, seed, progress, identity
+        self.directory, self.seed = Path(directory), seed
+        if engine.is_main:
+            stack.enter_context(sole_writer(self.directory / "checkpoint"))
+        title = f"{self.directory.absolute().parent.name} {self.directory.name}"
+        self.progress = progress(self.directory, title, config.max_examples, silent=not engine.is_main)
+        stack.callback(self.progress.close)
+        self.identity = plain(dict(flatten({"seed": seed, "training": config.identity(), "about": about or {}})))
         self.model.to(engine.device)
         for helper in objective.modules():
             helper.to(engine.device).eval().requires_grad_(False)
@@ -122,25 +117,28 @@ class _Run:
         self.state = Counters()
         self.saved_examples = -1
         self.metrics: Metrics | None = None
+        # A batch's loss and the named scalars it is made of, once its gradients are in the weights.
+        self.gradients: tuple[Tensor, dict[str, Tensor]]
+        self.result: TrainResult | None = None
         # The best weights, while no checkpoint on disk holds them.
         self.best: dict[str, Tensor] | None = None
 
-    def run(self) -> TrainResult:
-        """Resume or rehearse, train, save."""
+    def course(self, interrupts: guard.Interrupts) -> Iterator[Batch]:
+        """Resume or rehearse, train, save: all but the gradients of the batches; no `result` after a signal."""
         resumed_at = self._resume()
         self.saved_at = time.monotonic()
         self.started = self.saved_at - self.state.seconds
         with ExitStack() as stack:
-            interrupts = stack.enter_context(guard.Interrupts())
             if self.engine.is_main:
                 self.metrics = stack.enter_context(Metrics(self.directory, resumed_at, self.progress))
             if resumed_at is None:
                 self._rehearse()
                 self._validate()
-            self._loop(interrupts)
+            if (yield from self._loop(interrupts)):
+                return
             if self.state.examples != self.saved_examples:
                 self._save()
-        return self._finish()
+        self.result = self._finish()
 
     # -- start ------------------------------------------------------------------------------------
 
@@ -176,7 +174,7 @@ class _Run:
         scaler = self.engine.scaler_state()
         batches = self.engine.batches(self.objective, self.config.batch_size, 0)
         for number, batch in zip(range(2), batches, strict=False):
-            total, _ = self._gradients(batch, number)
+            total, _ = self.differentiate(batch, number)
             norm = self.engine.clip(self.optimizer, self.parameters, self.config.clip_grad_norm)
             self.engine.update(self.optimizer, math.isfinite(total.item()) and math.isfinite(norm.item()))
         self.engine.evaluate(self.model, self.objective, most=1)
@@ -190,11 +188,13 @@ class _Run:
 
     # -- steps ------------------------------------------------------------------------------------
 
-    def _loop(self, interrupts: guard.Interrupts) -> None:
+    def _loop(self, interrupts: guard.Interrupts) -> Generator[Batch, None, bool]:
+        """Train to the end, or until interrupted: whether it was."""
         config, state = self.config, self.state
         batches = self.engine.batches(self.objective, config.batch_size, state.examples)
         while self._stop_reason() is None:
             batch = next(batches)
+            yield batch
             stop = self._step(batch, interrupts.received is not None)
             # Several processes have to agree, in the reduction of their next step.
             stop = stop or (self.engine.world == 1 and interrupts.received is not None)
@@ -207,25 +207,27 @@ class _Run:
                 self._save()
                 name = signal.Signals(interrupts.received or signal.SIGTERM).name
                 self.progress.note(f"{name}: saved at {state.examples:,} examples; the same command goes on")
-                interrupts.leave()
+                return True
             if time.monotonic() - self.saved_at >= config.checkpoint_every_s:
                 self._save()
+        return False
 
-    def _gradients(self, batch: Batch, examples: int) -> tuple[Tensor, dict[str, Tensor]]:
-        self.engine.seed_step(self.seed, examples)
+    def differentiate(self, batch: Batch, examples: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Fill `gradients` with those of a batch, at the present position unless another is told."""
+        self.engine.seed_step(self.seed, self.state.examples if examples is None else examples)
         self.model.train()
         with self.engine.autocast():
             out = self.objective.loss(self.model, batch)
         self.engine.backward(out.total)
-        return out.total.detach().float(), out.parts
+        self.gradients = out.total.detach().float(), out.parts
+        return self.gradients
 
     def _step(self, batch: Batch, stop: bool) -> bool:
         """One update, or a skipped one; whether any process was asked to stop."""
-        state = self.state
+        state, (total, parts) = self.state, self.gradients
         lr = self.config.lr_at(state.examples)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        total, parts = self._gradients(batch, state.examples)
         scale = self.engine.scale
         scalars = [total, total.new_tensor(float(stop)), *(v.detach().float() for v in parts.values())]
         averaged = self.engine.average(self.parameters, torch.stack(scalars))
