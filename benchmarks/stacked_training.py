@@ -84,24 +84,25 @@ def trainings(task: dict[str, Any], steps: int) -> list[Training]:
 
 
 def work(task: dict[str, Any]) -> None:
-    """Train two steps, wait to be told, train the rest, tell how long that took."""
+    """Train two steps, wait to be told, train the rest, tell how long the steps took."""
     torch.set_num_threads(task["threads"])
     if task["before"]:
         recurrent.is_training = lambda x: False
         loop.keep_freed_memory = stack.keep_freed_memory = lambda: None
     stacked = task["way"].startswith("stack")
 
-    def train(steps: int) -> None:
-        members = trainings(task, steps)
+    def train(steps: int) -> float:
+        members, start = trainings(task, steps), time.perf_counter()
         for part in [members] if stacked else [[member] for member in members]:
             train_stack(part)
+        return time.perf_counter() - start
 
     train(2)
     print("ready", flush=True)
     sys.stdin.readline()
-    start = time.perf_counter()
-    train(2 + task["steps"])
-    print(time.perf_counter() - start, flush=True)
+    # To resume, to load the best weights and to draw a curve takes as long without a step.
+    around = train(2)
+    print(train(2 + task["steps"]) - around, flush=True)
 
 
 def rate_of(root: Path, model: str, way: str, num: int, steps: int, before: bool) -> float:

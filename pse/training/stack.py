@@ -82,11 +82,21 @@ def _engine(trainings: Sequence[Training], ngpu: int) -> Engine:
     if len(precisions) > 1 or precisions == ["fp16"]:
         fix = "set precision: no (or bf16) for all of them"
         raise PseError(f"a stack cannot train in {' and '.join(precisions)}", "precision", fix)
-    engine = Engine(precisions[0], ngpu)
+    # A GPU computes while the processor draws.
+    engine = (Engine if ngpu else _StackEngine)(precisions[0], ngpu)
     if engine.world > 1:
         fix = "start one process, or train them one after another"
         raise PseError(f"a stack is trained by one process, {engine.world} run", "stack", fix)
     return engine
+
+
+class _StackEngine(Engine):
+    """An engine that draws each batch when it is asked for: threads that draw ahead would slow its owner."""
+
+    def batches(self, objective: Objective, batch_size: int, examples: int) -> Iterator[Batch]:
+        while True:
+            yield objective.batch(range(examples, examples + batch_size)).to(self.device)
+            examples += batch_size
 
 
 def _train_together(courses: dict[Run, Iterator[Batch]]) -> list[PseError]:
