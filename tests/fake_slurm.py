@@ -46,8 +46,10 @@ def lose(job: Path, why: str) -> None:
 
 
 def end_all(root: Path) -> None:
-    """End what still runs."""
+    """End what still waits or runs."""
     for job in jobs(root):
+        if state(job) == "PENDING":
+            _set(job, "CANCELLED")
         _kill(job, signal.SIGKILL)
 
 
