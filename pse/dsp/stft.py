@@ -31,6 +31,11 @@ class STFT:
         """K, the number of non-negative frequencies."""
         return self.n_fft // 2 + 1
 
+    @property
+    def noise_level(self) -> float:
+        """RMS magnitude of a bin for white noise of RMS 1: the root of the window's energy."""
+        return ((0.5 if self.window == "sqrt_hann" else 0.375) * self.n_fft) ** 0.5
+
     def num_frames(self, num_samples: int) -> int:
         """F of a signal of `num_samples`: one frame is centred on every multiple of the hop."""
         return 1 + num_samples // self.hop

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from pse.dsp.stft import Analysis, Synthesis
 from pse.errors import PseError
 from pse.models.base import Model
 from pse.models.conv_tasnet import ConvTasNet
 from pse.models.gru_mask import GRUMask
-from pse.models.snr_predictor import LOG_FLOOR, SNRPredictor
+from pse.models.snr_predictor import SNRPredictor
 
 GRU_SIZES = (32, 64, 128, 256, 512)
 # By hidden channels.
@@ -67,7 +64,7 @@ class Stream:
         return rest
 
     def _restart(self) -> None:
-        self._streamer, self._num_samples = streamer(self.model), 0
+        self._streamer, self._num_samples = self.model.streamer(), 0
         self._kind, self._axes = None, torch.Size()
 
     def _accept(self, samples: np.ndarray | Tensor) -> Tensor:
@@ -89,73 +86,6 @@ class Stream:
         axes = [*self._axes, *([] if out.shape[1] == 1 else [out.shape[1]])]
         out = out.reshape(*axes, out.shape[2])
         return out.cpu().numpy() if self._kind is None or self._kind[0] is np.ndarray else out.clone()
-
-
-class Streamer(Protocol):
-    """A model's memory of one stream; `model.streamer()` makes a fresh one."""
-
-    def push(self, mix: Tensor) -> Tensor:
-        """The output's next samples [B, S, T'] after mix: [B, T]; T and T' may be 0."""
-
-    def flush(self) -> Tensor:
-        """The rest [B, S, T'] when a signal of at least one sample has ended."""
-
-
-def streamer(model: Model) -> Streamer:
-    """A fresh memory for a causal model. Raises PseError if none is written for it."""
-    if isinstance(model, GRUMask):
-        return MaskStreamer(model)
-    if isinstance(model, SNRPredictor):
-        return RatioStreamer(model)
-    if not hasattr(model, "streamer"):
-        raise PseError(f"{type(model).__name__} cannot stream", "stream", "give it a method `streamer`")
-    return model.streamer()
-
-
-class MaskStreamer:
-    """|STFT| -> GRU -> mask -> inverse STFT, frame by frame."""
-
-    def __init__(self, model: GRUMask) -> None:
-        self.model, self.state = model, None
-        self.analysis, self.synthesis = Analysis(model.transform), Synthesis(model.transform)
-
-    def push(self, mix: Tensor) -> Tensor:
-        """The next samples [B, 1, T']."""
-        return self._mask(self.analysis.push(mix))
-
-    def flush(self) -> Tensor:
-        """The rest of the signal [B, 1, T']."""
-        last = self._mask(self.analysis.flush())
-        return torch.cat([last, self.synthesis.flush(self.analysis.num_samples)[:, None]], 2)
-
-    def _mask(self, spectrum: Tensor) -> Tensor:
-        if not spectrum.shape[2]:
-            return spectrum.real[:, :1]
-        hidden, self.state = self.model.gru(spectrum.abs().mT, self.state)
-        return self.synthesis.push(spectrum * torch.sigmoid(self.model.mask(hidden)).mT)[:, None]
-
-
-class RatioStreamer:
-    """|STFT| -> GRU -> one ratio a frame."""
-
-    def __init__(self, model: SNRPredictor) -> None:
-        self.model, self.state, self.analysis = model, None, Analysis(model.transform)
-
-    def push(self, mix: Tensor) -> Tensor:
-        """The next frames' ratios in dB [B, 1, F]."""
-        return self._ratios(self.analysis.push(mix))
-
-    def flush(self) -> Tensor:
-        """The last frames' ratios in dB [B, 1, F]."""
-        return self._ratios(self.analysis.flush())
-
-    def _ratios(self, spectrum: Tensor) -> Tensor:
-        if not spectrum.shape[2]:
-            return spectrum.real[:, :1]
-        magnitude = spectrum.abs().mT
-        feature = magnitude if self.model.feature == "magnitude" else (magnitude + LOG_FLOOR).log()
-        hidden, self.state = self.model.gru(feature, self.state)
-        return self.model.snr(hidden).mT
 
 
 def causal_config(model: Model) -> str:

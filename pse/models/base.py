@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,16 @@ class Output:
     masks: Tensor | None = None
     embeddings: Tensor | None = None
     frame_snr_db: Tensor | None = None
+
+
+class Streamer(Protocol):
+    """A causal model's memory of one stream, of bounded size; `pse.Stream` is made on it."""
+
+    def push(self, mix: Tensor) -> Tensor:
+        """The output's next samples [B, S, T'] after mix: [B, T]; T and T' may be 0."""
+
+    def flush(self) -> Tensor:
+        """The rest [B, S, T'] when a signal of at least one sample has ended."""
 
 
 class Model(nn.Module, ABC):
@@ -67,6 +77,10 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def causal(self) -> bool:
         """Whether no output depends on input later than the algorithmic latency."""
+
+    def streamer(self) -> Streamer:
+        """A fresh memory for one stream. Raises PseError from a model that has none."""
+        raise PseError(f"{type(self).__name__} cannot stream", "stream", "give it a method `streamer`")
 
     @abstractmethod
     def receptive_field_samples(self) -> int | None:

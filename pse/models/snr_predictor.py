@@ -10,19 +10,19 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from pse.dsp.stft import STFT
+from pse.dsp.stft import Analysis
 from pse.models import recurrent
-from pse.models.base import Model, Normalize, Output, require_positive
+from pse.models.base import Normalize, Output
+from pse.models.spectral_gru import SpectralGRU
 
 # Of a signal of level 1, whose bins are about sqrt(3/8 n_fft) = 20: keeps the logarithm finite in silence.
 LOG_FLOOR = 1e-3
 
 
-class SNRPredictor(Model):
-    """Unidirectional GRU on the spectrum's magnitude, or its logarithm; Linear to one number a frame.
+class SNRPredictor(SpectralGRU):
+    """GRU on the spectrum's magnitude, or its logarithm; Linear to one number a frame.
 
-    frame_snr_db: [B, F] with F = 1 + T // hop, not bounded. Hann window, n_fft and hop in samples.
-    Raises ValueError for sizes that do not fit.
+    frame_snr_db: [B, F] with F = 1 + T // hop, not bounded.
     """
 
     def __init__(
@@ -33,39 +33,56 @@ class SNRPredictor(Model):
         n_fft: int = 1024,
         hop: int = 256,
         sample_rate: int = 16000,
-        normalize: Normalize = "rms",
+        normalize: Normalize | Literal["running"] = "rms",
+        bidirectional: bool = False,
     ) -> None:
-        super().__init__(sample_rate, normalize)
-        require_positive(hidden_size=hidden_size, num_layers=num_layers)
+        super().__init__(hidden_size, num_layers, bidirectional, n_fft, hop, sample_rate, normalize)
         if feature not in ("magnitude", "log_magnitude"):
             raise ValueError(f"feature must be magnitude or log_magnitude, got {feature!r}")
-        self.feature = feature
-        self.transform = STFT(n_fft, hop)
-        self.gru = nn.GRU(self.transform.num_bins, hidden_size, num_layers, batch_first=True)
-        self.snr = nn.Linear(hidden_size, 1)
-
-    @property
-    def causal(self) -> bool:
-        """Whether no output waits for more than the latency."""
-        return self.normalize == "none"
-
-    def receptive_field_samples(self) -> None:
-        """None: a recurrent network remembers everything."""
-        return None
+        self.logarithmic = feature == "log_magnitude"
+        self.snr = nn.Linear(hidden_size * (2 if bidirectional else 1), 1)
 
     def algorithmic_latency_samples(self) -> int | None:
         """Half an STFT window when causal."""
         return self.transform.n_fft // 2 if self.causal else None
 
+    def feature(self, magnitude: Tensor) -> Tensor:
+        """Magnitudes [.., K] or their logarithms."""
+        return (magnitude + LOG_FLOOR).log() if self.logarithmic else magnitude
+
     def process(self, mix: Tensor) -> Output:
         """Frame SNR in dB [B, F] of mix: [B, T]."""
-        magnitude = self.transform.stft(mix).abs().mT
-        feature = magnitude if self.feature == "magnitude" else (magnitude + LOG_FLOOR).log()
+        spectrum, memory = self.transform.stft(mix), self.memory()
         if recurrent.is_training(mix):
-            hidden = recurrent.run([self.gru], [feature.transpose(0, 1).contiguous()])[0].transpose(0, 1)
+            heard = self.feature(memory.at_level(spectrum.abs().mT, self.transform)).transpose(0, 1).contiguous()
+            hidden = recurrent.run([self.gru], [heard])[0].transpose(0, 1)
         else:
-            hidden = self.gru(feature)[0]
+            hidden = self.hear(spectrum, memory)
         return Output(frame_snr_db=self.snr(hidden)[..., 0].to(mix.dtype))
+
+    def streamer(self) -> _Streamer:
+        """This network on a signal that comes in pieces."""
+        return _Streamer(self)
+
+
+class _Streamer:
+    """The ratios frame by frame."""
+
+    def __init__(self, model: SNRPredictor) -> None:
+        self.model, self.memory, self.analysis = model, model.memory(), Analysis(model.transform)
+
+    def push(self, mix: Tensor) -> Tensor:
+        """The next frames' ratios in dB [B, 1, F]."""
+        return self._ratios(self.analysis.push(mix))
+
+    def flush(self) -> Tensor:
+        """The last frames' ratios in dB [B, 1, F]."""
+        return self._ratios(self.analysis.flush())
+
+    def _ratios(self, spectrum: Tensor) -> Tensor:
+        if not spectrum.shape[2]:
+            return spectrum.real[:, :1]
+        return self.model.snr(self.model.hear(spectrum, self.memory)).mT
 
 
 PLUGIN = SNRPredictor

@@ -37,10 +37,11 @@ SNR = {"name": "snr_predictor", "hidden_size": 8, "num_layers": 2}
 CAUSAL = {"causal": True, "normalize": "none"}
 DENOISERS = {
     "tasnet": TASNET, "gru": GRU, "bgru": {**GRU, "bidirectional": True},
-    "tasnet causal": {**TASNET, **CAUSAL}, "gru causal": {**GRU, "normalize": "none"},
+    "tasnet causal": {**TASNET, **CAUSAL}, "gru causal": {**GRU, "normalize": "none"}, "gru running": {**GRU, "normalize": "running"},
 }  # fmt: skip
 PREDICTORS = {
     "magnitude": SNR, "log": {**SNR, "feature": "log_magnitude"}, "snr causal": {**SNR, "normalize": "none"},
+    "bidirectional": {**SNR, "bidirectional": True}, "snr running": {**SNR, "normalize": "running"},
 }  # fmt: skip
 ALL = {**DENOISERS, **PREDICTORS}
 
@@ -98,7 +99,20 @@ def test_estimates_scale_with_the_input(name: str, normalize: str, scale: float)
     assert (loud / scale - plain).abs().max() < 1e-5 * plain.abs().max()
 
 
-@pytest.mark.parametrize("name", ["magnitude", "log"])
+@pytest.mark.parametrize("scale", [1e-2, 0.3, 7.0, 1e4])
+def test_a_running_level_takes_the_scale_away_as_well(scale: float) -> None:
+    model, x = make(DENOISERS["gru running"]), noise(3000)
+    with torch.no_grad():
+        assert torch.allclose(model(scale * x).wavs / scale, model(x).wavs, atol=1e-6)
+
+
+def test_the_gru_hears_noise_of_level_one_as_numbers_of_about_one() -> None:
+    model = make(GRU)
+    heard = model.feature(model.transform.stft(10 * noise(64000)).abs())
+    assert heard.square().mean().sqrt().item() == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["magnitude", "log", "snr running"])
 def test_the_predicted_ratio_does_not_depend_on_the_level(name: str) -> None:
     model, x = make(PREDICTORS[name]), noise(3000)
     assert torch.allclose(model(1e-3 * x).frame_snr_db, model(x).frame_snr_db, atol=1e-5)

@@ -93,8 +93,10 @@ MODELS = {
     "gru": {"name": "gru_mask", "hidden_size": 5, "n_fft": 64, "hop": 16},
     "bgru": {"name": "gru_mask", "hidden_size": 5, "bidirectional": True, "n_fft": 64, "hop": 16, "num_layers": 1},
     "odd hop": {"name": "gru_mask", "hidden_size": 5, "n_fft": 90, "hop": 20, "normalize": "none"},
+    "running": {"name": "gru_mask", "hidden_size": 5, "n_fft": 64, "hop": 16, "normalize": "running"},
     "snr": {"name": "snr_predictor", "hidden_size": 5, "num_layers": 2, "n_fft": 64, "hop": 16},
     "snr log": {"name": "snr_predictor", "hidden_size": 5, "num_layers": 1, "feature": "log_magnitude"},
+    "bsnr": {"name": "snr_predictor", "hidden_size": 5, "bidirectional": True, "normalize": "running"},
 }
 
 
