@@ -14,6 +14,7 @@ stop_stage=9          # N last stage to run
 list=false            # print what is done, stale or missing, and stop
 dry_run=false         # print what would run, and stop
 force=false           # run also what is up to date
+keep_going=false      # run the other tasks of a stage when one has failed
 only=                 # TASK run one task of the stage, by the name that the stage prints
 config=conf/mini.yaml # FILE all settings (also --train_config)
 set=()                # KEY=VALUE change one setting; may be repeated
@@ -42,7 +43,7 @@ source ../../utils/stage.sh
 
 common=(--recipe_dir . --recipe personal)
 hand_on common config set tag corpus librispeech_dir fsd50k_dir musan_dir voice_dir noise_dir fs seed ngpu nj cmd \
-  datadir dumpdir expdir only force
+  datadir dumpdir expdir keep_going only force
 
 # Corpora: found where the options say, downloaded and verified, or synthesised on the spot.
 stage 0 corpus -- pse corpus "${common[@]}"

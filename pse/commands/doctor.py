@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import os
 import platform
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from pse.recipe.environment import num_cores
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def look() -> Iterator[Finding]:
     """Look at the machine, the programs and the packages."""
     version = platform.python_version() if sys.version_info >= (3, 10) else None
     yield Finding("python", version, True, "install Python 3.10 or newer")
-    yield Finding("cpu cores", str(os.cpu_count()))
+    yield Finding("cpu cores", str(num_cores()))
     yield Finding("free disk", f"{shutil.disk_usage('.').free / 1e9:.0f} GB")
     yield Finding("git", shutil.which("git"), False, "without it results carry no commit")
     for package, (needed, use) in PACKAGES.items():

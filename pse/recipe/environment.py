@@ -22,6 +22,11 @@ def commit(directory: Path = Path(__file__).parent) -> str:
     return short.strip() + ("+" if changed else "")
 
 
+def num_cores() -> int:
+    """Processor cores that this process may use: a job of a cluster often has fewer than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def processor() -> str:
     """The processor's name, as the system tells it."""
     try:
@@ -40,5 +45,5 @@ def facts() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": importlib.metadata.version("torch"),
         "commit": commit(),
-        "machine": f"{os.cpu_count()} cores, {processor()}",
+        "machine": f"{num_cores()} cores, {processor()}",
     }

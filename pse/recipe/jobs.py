@@ -20,12 +20,16 @@ _INTERVAL_S = 10.0
 
 
 def side_by_side(ctx: Context, tasks: list[Task], command: list[str]) -> None:
-    """Start each task as a job of its own, `nj` at a time; stop at the first that fails."""
+    """Start each task as a job of its own, `nj` at a time; stop at the first that fails, or with --keep_going go on.
+
+    Raises PseError for what failed.
+    """
     # A polite end of the stage ends its jobs too, which then write their checkpoints.
     signal.signal(signal.SIGTERM, _interrupt)
     by_name = {task.name: task for task in tasks}
     calls = [_call(ctx, task, number, len(tasks), command) for number, task in enumerate(tasks)]
     running: dict[str, Job] = {}
+    failures: list[PseError] = []
     start, said = time.monotonic(), 0.0
     try:
         running |= ctx.launcher.earlier(calls)
@@ -41,14 +45,26 @@ def side_by_side(ctx: Context, tasks: list[Task], command: list[str]) -> None:
                     continue
                 del running[name]
                 if code:
-                    raise _failure(ctx, by_name[name], code, job.cause)
+                    failures.append(_failure(ctx, by_name[name], code, job.cause))
+                    if not ctx.keep_going:
+                        raise failures[0]
+                    print(f"error: {failures[-1]}", file=sys.stderr, flush=True)
                 done = len(tasks) - len(waiting) - len(running)
-                print(f"[{done}/{len(tasks)}] {last_line(log_path(by_name[name])) or name}", flush=True)
+                said_last = f"{name} failed" if code else last_line(log_path(by_name[name])) or name
+                print(f"[{done}/{len(tasks)}] {said_last}", flush=True)
             if running and time.monotonic() - said > _INTERVAL_S * max(1, len(running) / 8):
                 said = time.monotonic()
                 _tell(said - start, {name: last_line(log_path(by_name[name])) for name in running})
     finally:
         ctx.launcher.stop(list(running.values()))
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        stage, names = tasks[0].stage, first_three(error.where for error in failures)
+        fix = f"repeat them with: {ctx.repeat(stage)}"
+        error = PseError(f"{len(failures)} of {len(tasks)} tasks failed", names, fix)
+        error.exit_code = max(failure.exit_code for failure in failures)
+        raise error
 
 
 def _call(ctx: Context, task: Task, number: int, num_tasks: int, command: list[str]) -> Call:

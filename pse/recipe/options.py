@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from pse.config import apply_overrides, bind, convert, plain, read_yaml
 from pse.errors import EnvironmentFault, PseError
+from pse.recipe.environment import num_cores
 from pse.recipe.launchers.base import Launcher
 from pse.registry import find
 
@@ -54,6 +55,7 @@ class Context:
     launcher: Launcher
     ngpu: int
     nj: int
+    keep_going: bool
     options: tuple[str, ...]
 
     @property
@@ -86,11 +88,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--expdir", type=Path, default=Path("exp"))
     parser.add_argument("--tag", default="", help="name of the experiment; default: the config's name + overrides")
     parser.add_argument("--ngpu", type=int, default=None, help="GPUs to use; default: 1 where one is seen, else 0")
-    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="jobs side by side")
+    parser.add_argument("--nj", type=int, default=num_cores(), help="jobs side by side")
     parser.add_argument("--cmd", default="local", help="the launcher: where the jobs run, e.g. local, slurm or ray")
     for option, key in SHORTHANDS.items():
         parser.add_argument(f"--{option}", help=f"sets {key}")
     parser.add_argument("--only", help="run this task only")
+    parser.add_argument("--keep_going", action="store_true", help="run the other tasks when one has failed")
     parser.add_argument("--force", action="store_true", help="run also what is up to date")
     parser.add_argument("--status", action="store_true", help="print done, stale or missing, and stop")
     parser.add_argument("--dry_run", action="store_true", help="print what would run, and stop")
@@ -126,6 +129,7 @@ def context(args: argparse.Namespace, argv: list[str]) -> Context:
         launcher=launcher,
         ngpu=_num_gpus(args.ngpu, launcher.elsewhere),
         nj=args.nj,
+        keep_going=args.keep_going,
         options=tuple(argv),
     )
 

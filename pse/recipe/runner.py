@@ -35,7 +35,7 @@ def main(stage: str, make_tasks: TaskMaker, argv: Sequence[str], program: Sequen
     args = parser.parse_args(argv)
     # Jobs side by side share the cores; small networks gain little from a second one and lose much
     # when it is busy. Read by torch and numpy when they are first imported, which is later.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // max(1, args.nj))))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, environment.num_cores() // max(1, args.nj))))
     ctx = context(args, _user_options(argv))
     if args.status:
         print("\t".join(status(ctx, make_tasks)), flush=True)
@@ -124,7 +124,7 @@ def _run_wave(ctx: Context, tasks: list[Task], force: bool, command: list[str]) 
     pending = _pending(ctx, tasks, force)
     _announce(tasks, pending)
     beside = [t for t, _ in pending if t.own_process]
-    if not ctx.launcher.elsewhere and ctx.ngpu < 2 and (len(beside) < 2 or ctx.nj == 1):
+    if not ctx.launcher.elsewhere and ctx.ngpu < 2 and (len(beside) < 2 or ctx.nj == 1 and not ctx.keep_going):
         beside = []
     for task, _ in pending:
         if task not in beside:

@@ -32,10 +32,13 @@ class Recorder(Launcher):
         self.stopped += jobs
 
 
-def run_side_by_side(tmp_path: Path, made: Recorder, ngpu: int, nj: int, tasks: str = "abcd") -> list[Call]:
-    ctx = SimpleNamespace(
-        launcher=made, ngpu=ngpu, nj=nj, config={}, repeat=lambda stage, task: f"./run.sh --only {task}"
-    )
+def run_side_by_side(
+    tmp_path: Path, made: Recorder, ngpu: int, nj: int, tasks: str = "abcd", keep_going: bool = False
+) -> list[Call]:
+    def repeat(stage: str, task: str = "") -> str:
+        return f"./run.sh --only {task}"
+
+    ctx = SimpleNamespace(launcher=made, ngpu=ngpu, nj=nj, config={}, repeat=repeat, keep_going=keep_going)
     every = [Task(t, "pretrain", (), (), (), tmp_path, print) for t in tasks]
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -77,6 +80,20 @@ def test_the_first_failure_ends_the_other_jobs_with_its_cause_and_command(tmp_pa
             run_side_by_side(tmp_path, made, ngpu=0, nj=3)
         # a has ended well and d waited; c was there to be ended.
         assert len(made.stopped) == 1 and told.value.exit_code == exit_code
+
+
+def test_with_keep_going_the_others_run_and_all_failures_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = Recorder(True, {"b": 3}), Recorder(True, {"a": 1, "c": 3})
+    with pytest.raises(PseError, match="pretrain b: failed .exit code 3.; repeat it with") as told:
+        run_side_by_side(tmp_path, one, ngpu=0, nj=1, keep_going=True)
+    assert [c.task for c in one.calls] == list("abcd") and told.value.exit_code == 3
+    with pytest.raises(PseError, match="pretrain a, pretrain c: 2 of 4 tasks failed") as told:
+        run_side_by_side(tmp_path, two, ngpu=0, nj=2, keep_going=True)
+    assert [c.task for c in two.calls] == list("abcd") and told.value.exit_code == 3
+    out = capsys.readouterr()
+    assert "[4/4]" in out.out and out.err.count("error:") == 3
 
 
 def test_jobs_of_an_earlier_command_are_waited_for_and_not_started(

@@ -24,7 +24,7 @@ PARAMETERS = {
     "gru_512_causal": 3_416_577, "snr_predictor_small_causal": 346_113,
     "gru_32": 75_777, "gru_64": 169_473, "gru_128": 412_161, "gru_256": 1_118_721, "gru_512": 3_416_577,
     "bgru_32": 157_185, "bgru_64": 363_009, "bgru_128": 922_113, "bgru_256": 2_630_145, "bgru_512": 8_405_505,
-    "snr_predictor_large": 17_324_033, "snr_predictor_small": 346_113,
+    "snr_predictor_large": 17_324_033, "snr_predictor_small": 790_529,
     "espnet_conformer": 337_281, "espnet_dprnn": 308_033, "espnet_rnn": 857_601, "espnet_tcn": 291_613,
     "espnet_tcn_causal": 291_613, "espnet_tfgridnetv3": 119_584,
 }  # fmt: skip
@@ -37,7 +37,8 @@ SNR = {"name": "snr_predictor", "hidden_size": 8, "num_layers": 2}
 CAUSAL = {"causal": True, "normalize": "none"}
 DENOISERS = {
     "tasnet": TASNET, "gru": GRU, "bgru": {**GRU, "bidirectional": True},
-    "tasnet causal": {**TASNET, **CAUSAL}, "gru causal": {**GRU, "normalize": "none"}, "gru running": {**GRU, "normalize": "running"},
+    "tasnet causal": {**TASNET, **CAUSAL}, "gru causal": {**GRU, "normalize": "none"},
+    "gru running": {**GRU, "normalize": "running"},
 }  # fmt: skip
 PREDICTORS = {
     "magnitude": SNR, "log": {**SNR, "feature": "log_magnitude"}, "snr causal": {**SNR, "normalize": "none"},

@@ -153,7 +153,7 @@ class PredictorConfig:
     model: dict[str, Any] = field(default_factory=dict)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     snr_db: tuple[float, float] = (-10.0, 10.0)
-    clamp_db: float | None = 30.0
+    clamp_db: float | None = 15.0
     num_valid: int = 100
 
     def __post_init__(self) -> None:

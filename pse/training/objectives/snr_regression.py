@@ -18,7 +18,7 @@ from pse.training.objectives.material import Parts, fixed_batches, training_batc
 class Options:
     """clamp_db: bound of the target in dB; null leaves it unbounded, as published."""
 
-    clamp_db: float | None = 30.0
+    clamp_db: float | None = 15.0
 
 
 class SnrRegression(Objective):
