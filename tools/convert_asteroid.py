@@ -27,7 +27,7 @@ RENAMED = {
     "n_blocks": "num_blocks", "n_repeats": "num_repeats", "n_src": "num_sources",
 }  # fmt: skip
 # What asteroid calls the activation of the masks -> the arguments that give it here.
-MASKS: dict[str, dict[str, Any]] = {"sigmoid": {}}
+MASKS: dict[str, dict[str, Any]] = {"sigmoid": {}, "relu": {"mask_activation": "relu"}}
 # Our modules -> asteroid's: of the whole network, and of each block.
 MODULES = {
     "encoder": "encoder.filterbank._filters", "decoder": "decoder.filterbank._filters",

@@ -6,6 +6,8 @@ Luo & Mesgarani, "Conv-TasNet", IEEE/ACM TASLP 27(8), 2019, with the sizes of Si
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,6 +17,7 @@ from pse.models.layers import PastMoments, Pointwise, PReLU, make_norm, moments_
 
 # Masks are made for so many frames at a time: the wide tensors of a piece stay in the processor's cache.
 FRAMES_PER_PIECE = 512
+MASKS = {"sigmoid": torch.sigmoid, "relu": torch.relu}
 
 
 class Block(nn.Module):
@@ -67,7 +70,7 @@ class BlockPast:
 
 
 class ConvTasNet(Model):
-    """Encoder, separator with skip connections, sigmoid masks, decoder; one waveform per source.
+    """Encoder, separator with skip connections, masks, decoder; one waveform per source.
 
     Letters of the paper: num_filters N, filter_length L (samples), bottleneck_channels B,
     hidden_channels H, skip_channels Sc, kernel_size P, num_blocks X, num_repeats R.
@@ -90,6 +93,7 @@ class ConvTasNet(Model):
         causal: bool = False,
         sample_rate: int = 16000,
         normalize: Normalize = "rms",
+        mask_activation: Literal["sigmoid", "relu"] = "sigmoid",
     ) -> None:
         super().__init__(sample_rate, normalize)
         require_positive(
@@ -99,9 +103,12 @@ class ConvTasNet(Model):
         )  # fmt: skip
         if filter_length % stride or kernel_size % 2 == 0:
             raise ValueError("stride must divide filter_length, and kernel_size must be odd")
+        if mask_activation not in MASKS:
+            raise ValueError(f"mask_activation must be one of {', '.join(MASKS)}, got {mask_activation!r}")
         if causal and normalize != "none":
             raise ValueError("a causal network cannot know the whole signal's level: set normalize: none")
         self.stride, self.num_sources, self._causal = stride, num_sources, causal
+        self.mask_activation = MASKS[mask_activation]
         self.encoder = nn.Parameter(nn.init.xavier_normal_(torch.empty(num_filters, filter_length)))
         self.decoder = nn.Parameter(nn.init.xavier_normal_(torch.empty(filter_length, num_filters)))
         self.norm = make_norm(num_filters, causal)
@@ -187,7 +194,7 @@ class ConvTasNet(Model):
     def _mask_and_decode(self, features: Tensor, frames: Tensor) -> Tensor:
         """Masked frames [B S, L, F] of features: [B, Sc, F] and frames of the mixture: [B, L, F]."""
         batch = len(frames)
-        masks = torch.sigmoid(self.mask(self.activation(features))).unflatten(1, (self.num_sources, -1))
+        masks = self.mask_activation(self.mask(self.activation(features))).unflatten(1, (self.num_sources, -1))
         encoded = torch.bmm(self.encoder.expand(batch, -1, -1), frames)
         masked = (masks * encoded[:, None]).flatten(0, 1)
         return torch.bmm(self.decoder.expand(len(masked), -1, -1), masked)

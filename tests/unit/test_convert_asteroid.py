@@ -32,6 +32,7 @@ CAUSAL = {"causal": True, "norm_type": "cgLN"}
 VARIANTS = {
     "one source": {}, "causal": CAUSAL, "three sources": {"n_src": 3}, "longer filters": {"kernel_size": 24},
     "wider convolutions": {"conv_kernel_size": 5}, "one channel": {"bn_chan": 1, "skip_chan": 1},
+    "relu": {"mask_act": "relu"},
 }  # fmt: skip
 INFOS = {"software_versions": {"torch_version": torch.__version__}}
 # Of the papers: bottleneck and hidden channels.
@@ -91,7 +92,8 @@ def definition(state: dict[str, Tensor], args: dict[str, Any], mix: Tensor) -> T
         h = normalised(h, state, f"{block}.shared_block.5", causal)
         x, total = x + conv(h, f"{block}.res_conv"), total + conv(h, f"{block}.skip_conv")
     score = conv(functional.prelu(total, state["masker.mask_net.0.weight"]), "masker.mask_net.1")
-    masked = score.sigmoid().unflatten(1, (args["n_src"], -1)) * encoded[:, None]
+    mask = score.sigmoid() if args["mask_act"] == "sigmoid" else score.relu()
+    masked = mask.unflatten(1, (args["n_src"], -1)) * encoded[:, None]
     wavs = functional.conv_transpose1d(
         masked.flatten(0, 1), state["decoder.filterbank._filters"], stride=args["stride"]
     )
@@ -132,7 +134,7 @@ def test_a_difference_that_is_no_number_is_passed_by_no_tolerance() -> None:
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ({"mask_act": "relu"}, "mask_act is 'relu'"),
+        ({"mask_act": "softmax"}, "mask_act is 'softmax'"),
         ({"norm_type": "cLN"}, "norm_type is 'cLN'"),
         ({"norm_type": "cgLN"}, "norm_type is 'cgLN'"),
         ({"causal": True}, "norm_type is 'gLN'"),
