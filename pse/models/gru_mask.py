@@ -18,9 +18,6 @@ from pse.models import recurrent
 from pse.models.base import Normalize, Output
 from pse.models.spectral_gru import Memory, SpectralGRU
 
-# So many examples are transformed at a time: their spectra stay in the processor's cache.
-EXAMPLES_PER_PIECE = 2
-
 
 class GRUMask(SpectralGRU):
     """|STFT| -> GRU -> Linear -> sigmoid mask on the complex STFT -> inverse STFT; one source.
@@ -46,9 +43,10 @@ class GRUMask(SpectralGRU):
         """One STFT window when causal."""
         return self.transform.n_fft if self.causal else None
 
-    def feature(self, magnitude: Tensor) -> Tensor:
-        """Magnitudes [.., K] in those of noise of level 1."""
-        return magnitude / self.transform.noise_level
+    @property
+    def scale(self) -> float:
+        """What magnitudes are multiplied by: noise of level 1 then has those of about 1."""
+        return 1 / self.transform.noise_level
 
     def process(self, mix: Tensor) -> Output:
         """Estimate wavs [B, 1, T] and masks [B, 1, K, F] of mix: [B, T]."""
@@ -75,8 +73,8 @@ class GRUMask(SpectralGRU):
         transform, num_samples = models[0].transform, mixes[0].shape[1]
         if any((m.transform.n_fft, m.transform.hop) != (transform.n_fft, transform.hop) for m in models):
             raise PseError("models of different n_fft or hop cannot be computed together", "gru_mask", "group them")
-        analyses = [_analyse(model, mix) for model, mix in zip(models, mixes, strict=True)]
-        hidden = recurrent.run([m.gru for m in models], [magnitude for magnitude, _ in analyses])
+        analyses = [model.analyse(mix) for model, mix in zip(models, mixes, strict=True)]
+        hidden = recurrent.run([m.gru for m in models], [heard for heard, _ in analyses])
         outputs = []
         for model, states, (_, spectra) in zip(models, hidden, analyses, strict=True):
             wavs, mask = _Synthesis.apply(transform, num_samples, states, model.mask.weight, model.mask.bias, *spectra)
@@ -104,25 +102,6 @@ class _Streamer:
         if not spectrum.shape[2]:
             return spectrum.real[:, :1]
         return self.synthesis.push(spectrum * self.model._masks(spectrum, self.memory))[:, None]
-
-
-def _analyse(model: GRUMask, mix: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """What the GRU hears, [F, B, K], of mix: [B, T], and the spectra [b, F, K] of its pieces."""
-    transform = model.transform
-    magnitude = mix.new_empty(transform.num_frames(mix.shape[1]), len(mix), transform.num_bins)
-    spectra = [transform.stft(piece).mT for piece in mix.split(_piece(mix))]
-    for spectrum, place in zip(spectra, magnitude.split(_piece(mix), 1), strict=True):
-        # abs() guards against overflow, which a spectrum of level 1 does not need, at three times the cost.
-        power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
-        torch.sqrt(power.div_(transform.noise_level**2).transpose(0, 1), out=place)
-    memory = model.memory()
-    if memory.level is not None:
-        magnitude /= memory.level.include(magnitude.square().mean(2).T).T[..., None]
-    return magnitude, spectra
-
-
-def _piece(x: Tensor) -> int:
-    return EXAMPLES_PER_PIECE if x.device.type == "cpu" else max(1, len(x))
 
 
 class _Synthesis(torch.autograd.Function):

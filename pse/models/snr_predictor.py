@@ -17,6 +17,8 @@ from pse.models.spectral_gru import SpectralGRU
 
 # Of a signal of level 1, whose bins are about sqrt(3/8 n_fft) = 20: keeps the logarithm finite in silence.
 LOG_FLOOR = 1e-3
+# The layers written here hold the gates of all frames: those of a batch of training, and not of an hour.
+FRAMES_AT_ONCE = 65_536
 
 
 class SNRPredictor(SpectralGRU):
@@ -48,16 +50,14 @@ class SNRPredictor(SpectralGRU):
 
     def feature(self, magnitude: Tensor) -> Tensor:
         """Magnitudes [.., K] or their logarithms."""
-        return (magnitude + LOG_FLOOR).log() if self.logarithmic else magnitude
+        return magnitude.add_(LOG_FLOOR).log_() if self.logarithmic else magnitude
 
     def process(self, mix: Tensor) -> Output:
         """Frame SNR in dB [B, F] of mix: [B, T]."""
-        spectrum, memory = self.transform.stft(mix), self.memory()
-        if recurrent.is_training(mix):
-            heard = self.feature(memory.at_level(spectrum.abs().mT, self.transform)).transpose(0, 1).contiguous()
-            hidden = recurrent.run([self.gru], [heard])[0].transpose(0, 1)
+        if recurrent.is_faster(mix) and self.transform.num_frames(mix.shape[1]) * len(mix) <= FRAMES_AT_ONCE:
+            hidden = recurrent.run([self.gru], [self.analyse(mix)[0].contiguous()])[0].transpose(0, 1)
         else:
-            hidden = self.hear(spectrum, memory)
+            hidden = self.hear(self.transform.stft(mix), self.memory())
         return Output(frame_snr_db=self.snr(hidden)[..., 0].to(mix.dtype))
 
     def streamer(self) -> _Streamer:
