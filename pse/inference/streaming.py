@@ -11,6 +11,7 @@ from pse.models.base import Model
 from pse.models.conv_tasnet import ConvTasNet
 from pse.models.gru_mask import GRUMask
 from pse.models.snr_predictor import SNRPredictor
+from pse.models.spectral_gru import SpectralGRU
 
 GRU_SIZES = (32, 64, 128, 256, 512)
 # By hidden channels.
@@ -101,7 +102,7 @@ def causal_config(model: Model) -> str:
 def _reasons(model: Model) -> list[str]:
     """The keys of a model's config that make it wait for the end, or its kind."""
     reasons = [] if model.normalize == "none" else [f"normalize: {model.normalize}"]
-    if isinstance(model, GRUMask) and model.gru.bidirectional:
+    if isinstance(model, SpectralGRU) and model.gru.bidirectional:
         reasons.append("bidirectional: true")
     if isinstance(model, ConvTasNet) and not model.causal:
         reasons.append("causal: false")
