@@ -59,3 +59,17 @@ def test_a_second_run_does_nothing_and_a_changed_key_concerns_its_method_alone(p
     for name in ("large", "large.seed1"):
         assert f"would run pretrain {name}: changed: pretrain.methods.large.training" in told
     assert ".cm" not in told
+
+
+def test_another_experiment_takes_the_predictor_as_it_is(place: Place) -> None:
+    borrow = ("--set", f"snr_predictor.trained_in={place.exp.name}", "--stage", "snr_predictor")
+    told = place.run(*borrow, "--stop_stage", "pretrain", "--tag", "borrower", "--set", "num_seeds=1")
+    other = place.exp.parent / "borrower"
+    assert not (other / "snr_predictor" / "best.json").exists()
+    accuracy = [json.loads((exp / "snr_predictor" / "accuracy.json").read_text()) for exp in (place.exp, other)]
+    assert accuracy[0] == accuracy[1] and (other / "snr_predictor" / "usable.json").is_file()
+    # One predictor, one seed: the same training.
+    best = [json.loads((exp / "pretrain" / "19.cm" / "best.json").read_text())["value"] for exp in (place.exp, other)]
+    assert best[0] == best[1] and "3 of 3 tasks to run" in told
+    missing = place.run("--stage", "snr_predictor", "--set", "snr_predictor.trained_in=nobody", expect=2)
+    assert "run stage snr_predictor of experiment nobody first" in missing

@@ -47,6 +47,7 @@ def tiny(*overrides: str) -> Any:
         ("data.speakers=[]", "speakers is empty"),
         ("snr_predictor.snr_db=[1, 0]", "snr_db must be .lowest, highest."),
         ("snr_predictor.clamp_db=0", "clamp_db must be above 0"),
+        ("snr_predictor.trained_in=../up", "trained_in must be the tag of an experiment"),
         ("snr_predictor.num_valid=0", "num_valid must be at least 1"),
         ("corpus.mini.num_speakers=0", "num_speakers must be at least 1"),
         ("corpus.mini.speaker_s=0", "speaker_s must be above 0"),

@@ -142,7 +142,7 @@ def test_moments_that_either_recording_is_not_trusted_in_do_not_part_a_pair(doma
             snr[0::2, : half - 4], snr[1::2, half + 4 :] = 100.0, 100.0
             return Output(frame_snr_db=snr)
 
-    options = {"purification": "predictor", "domain": domain, "normalise": False}
+    options = {"purification": "predictor", "weigh": "loss", "domain": domain, "normalise": False}
     objective = make("contrastive_mixtures", Gate(), **options)
     batch = objective.batch(range(4))
     assert objective.loss(Passing(), batch).parts["negative"].item() == pytest.approx(0.0, abs=1e-6)

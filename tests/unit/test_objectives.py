@@ -82,7 +82,7 @@ def test_validation_reports_the_gain_over_doing_nothing() -> None:
 
 
 def test_oracle_weights_follow_the_true_frame_snr() -> None:
-    objective = make("pseudo_se", purification="oracle", slope=0.5, offset_db=3.0)
+    objective = make("pseudo_se", purification="oracle", weigh="loss", slope=0.5, offset_db=3.0)
     batch = objective.batch(range(2))
     weights = objective.weights(batch)
     truth = frame_snr_db(batch["speech"], batch["premixture_noise"])
@@ -100,7 +100,7 @@ def test_frames_without_weight_do_not_train_the_model(domain: str) -> None:
             snr[:, : (1 + T // 256) // 2] = 100.0
             return Output(frame_snr_db=snr)
 
-    objective = make("pseudo_se", Gate(), purification="predictor", domain=domain)
+    objective = make("pseudo_se", Gate(), purification="predictor", weigh="loss", domain=domain)
     batch = objective.batch(range(2))
     estimate = batch["mix"].clone().requires_grad_()
     objective.waveform_loss(estimate, batch["target"], objective.weights(batch)).sum().backward()
@@ -109,19 +109,19 @@ def test_frames_without_weight_do_not_train_the_model(domain: str) -> None:
 
 
 def test_a_purified_target_fades_where_it_is_noise() -> None:
-    objective = make("pseudo_se", purification="oracle", weigh="target", slope=0.2302585)
+    objective = make("pseudo_se", purification="oracle")
     batch = objective.batch(range(3))
     assert objective.weights(batch) is None
     target = objective.target(batch)
     gain = frames_to_samples(1 / (1 + 10 ** (-frame_snr_db(batch["speech"], batch["premixture_noise"]) / 10)), 256, T)
     assert torch.allclose(target, gain * batch["target"], atol=1e-6)
-    assert torch.equal(make("pseudo_se", weigh="target").target(batch), batch["target"])
+    assert torch.equal(make("pseudo_se").target(batch), batch["target"])
 
 
 @pytest.mark.parametrize("domain", ["whole", "segmental"])
 @pytest.mark.parametrize("preset", ["paper", "robust"])
 def test_unnormalised_weights_scale_the_loss_by_how_much_is_usable(domain: str, preset: str) -> None:
-    weighted = {"purification": "oracle", "domain": domain, "preset": preset}
+    weighted = {"purification": "oracle", "weigh": "loss", "domain": domain, "preset": preset}
     batch = make("pseudo_se").batch(range(3))
     relative, absolute = (make("pseudo_se", normalise=n, **weighted) for n in (True, False))
     weights, estimate = relative.weights(batch), 0.5 * batch["mix"]
@@ -131,8 +131,9 @@ def test_unnormalised_weights_scale_the_loss_by_how_much_is_usable(domain: str, 
 
 
 @pytest.mark.parametrize("domain", ["whole", "segmental"])
-def test_true_weights_reward_clean_speech_more_than_wrong_ones_do(domain: str) -> None:
-    """The gain in loss of the clean estimate over the noisy target itself, as an estimate."""
+@pytest.mark.parametrize("weigh", ["loss", "target"])
+def test_true_weights_reward_clean_speech_more_than_wrong_ones_do(domain: str, weigh: str) -> None:
+    """Weights of the loss: that of the clean estimate. Weights of the target: how far it is from clean speech."""
 
     class Wrong(nn.Module):
         def forward(self, mix: Tensor) -> Output:
@@ -141,11 +142,13 @@ def test_true_weights_reward_clean_speech_more_than_wrong_ones_do(domain: str) -
     batch = make("pseudo_se").batch(range(6))
     losses = {}
     for name, objective in {
-        "oracle": make("pseudo_se", purification="oracle", domain=domain),
-        "wrong": make("pseudo_se", Wrong(), purification="predictor", domain=domain),
+        "oracle": make("pseudo_se", purification="oracle", domain=domain, weigh=weigh),
+        "wrong": make("pseudo_se", Wrong(), purification="predictor", domain=domain, weigh=weigh),
         "none": make("pseudo_se", domain=domain),
     }.items():
-        losses[name] = objective.waveform_loss(batch["speech"], batch["target"], objective.weights(batch)).mean()
+        target = objective.target(batch)
+        pair = (batch["speech"], target) if weigh == "loss" else (target, batch["speech"])
+        losses[name] = objective.waveform_loss(*pair, objective.weights(batch)).mean()
     assert losses["oracle"] < losses["none"] < losses["wrong"]
 
 
@@ -167,7 +170,7 @@ def test_the_estimate_of_the_teacher_is_the_target(hears: str) -> None:
 def test_asking_a_predictor_that_is_not_there_is_refused() -> None:
     objective = make("pseudo_se", purification="predictor")
     with pytest.raises(PseError, match="snr_predictor.model"):
-        objective.weights(objective.batch([0]))
+        objective.target(objective.batch([0]))
     with pytest.raises(PseError, match="did you mean 'purification'"):
         make("pseudo_se", purifikation="none")
     with pytest.raises(PseError, match="did you mean 'neg_snr'"):
@@ -199,6 +202,9 @@ def test_frame_energy_is_the_energy_of_hann_windowed_frames() -> None:
     assert torch.allclose(frame_energy(signal.square(), 1024, 256), frames.square().sum(-1))
 
 
-def test_options_of_data_purification_have_published_defaults() -> None:
-    options = pseudo_se.Options()
-    assert (options.slope, options.offset_db, options.purification) == (1.0, 0.0, "none")
+def test_weights_of_the_loss_have_the_published_slope() -> None:
+    objective = make("pseudo_se", purification="oracle", weigh="loss")
+    batch = objective.batch(range(2))
+    truth = frame_snr_db(batch["speech"], batch["premixture_noise"])
+    assert torch.allclose(objective.weights(batch), torch.sigmoid(truth))
+    assert pseudo_se.Options().purification == "none"

@@ -13,6 +13,7 @@ from pse.training.config import TrainingConfig
 
 # A method names directories and rows of tables; the dot stands before the seconds of clean speech.
 METHOD = re.compile(r"[A-Za-z0-9_-]+")
+EXPERIMENT = re.compile(r"\w[\w.-]*", re.ASCII)
 # Names of conditions that no method makes: the unprocessed input, and first weights that nothing trained.
 RESERVED = ("mixture", "random")
 MAX_SEED = 2**32 - 1
@@ -148,17 +149,23 @@ class MixtureConfig:
 
 @dataclass(frozen=True)
 class PredictorConfig:
-    """The SNR predictor (2104.02018): frame SNR in dB of speech with the user's noise."""
+    """The SNR predictor (2104.02018): frame SNR in dB of speech with the user's noise.
+
+    trained_in: the tag of another experiment whose predictor of the same model is taken; null trains one.
+    """
 
     model: dict[str, Any] = field(default_factory=dict)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     snr_db: tuple[float, float] = (-10.0, 10.0)
     clamp_db: float | None = 15.0
     num_valid: int = 100
+    trained_in: str | None = None
 
     def __post_init__(self) -> None:
         _range_db(self, "snr_db")
         _within(self, 1, math.inf, "num_valid")
+        if self.trained_in is not None and not EXPERIMENT.fullmatch(self.trained_in):
+            raise ValueError(f"trained_in must be the tag of an experiment, got {self.trained_in!r}")
         if self.clamp_db is not None:
             _positive(self, "clamp_db")
 

@@ -5,16 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pse.errors import StageMissingError
 from pse.recipe.options import Context
 from pse.recipe.personal import usable
-from pse.recipe.personal.layout import cache_files, finished
+from pse.recipe.personal.layout import cache_files
 from pse.recipe.stage import Task
 
 HOP_SAMPLES = 256
 
 def directory(ctx: Context) -> Path:
-    """The experiment directory of the predictor."""
+    """Where this experiment evaluates the predictor, and trains it unless another one has."""
     return ctx.exp / "snr_predictor"
+
+
+def trained(ctx: Context) -> tuple[Path, ...]:
+    """What stands for its weights: which checkpoint is best, and that training has ended.
+
+    Raises StageMissingError when another experiment was to have trained it and has not.
+    """
+    other = ctx.config.snr_predictor.trained_in
+    exp = ctx.exp.parent / other if other else ctx.exp
+    files = (exp / "snr_predictor" / "best.json", exp / ".done" / "snr_predictor" / "train.json")
+    if other and not all(path.is_file() for path in files):
+        fix = f"run stage snr_predictor of experiment {other} first, or set snr_predictor.trained_in=null"
+        raise StageMissingError("no trained SNR predictor", files[0].parent, fix)
+    return files
 
 
 def tasks(ctx: Context) -> list[Task]:
@@ -35,17 +50,17 @@ def tasks(ctx: Context) -> list[Task]:
         usable.report(ctx, config, load_predictor(ctx, config.snr_predictor.model), place)
 
     reads = ("seed", "sample_rate", "mixture.duration_s", "snr_predictor")
-    best, labels = place / "best.json", ctx.dump / "mixtures" / "snr_valid" / "frame_snr.scp"
+    weights, labels = trained(ctx), ctx.dump / "mixtures" / "snr_valid" / "frame_snr.scp"
+    training = Task("train", "snr_predictor", reads, inputs, weights[:1], ctx.exp, train, "features", place=place)
     return [
-        Task("train", "snr_predictor", reads, inputs, (best,), ctx.exp, train, "features", place=place),
+        *([] if ctx.config.snr_predictor.trained_in else [training]),
         Task(
-            "evaluate", "snr_predictor", ("snr_predictor",),
-            (best, *finished(ctx, "snr_predictor", "train"), labels),
+            "evaluate", "snr_predictor", ("snr_predictor",), (*weights, labels),
             (place / "accuracy.json", place / "images" / "frame_snr.png"), ctx.exp, evaluate, "snr_predictor", wave=1,
         ),
         Task(
             "usable", "snr_predictor", ("snr_predictor.model", "sample_rate", *usable.READS),
-            (best, *finished(ctx, "snr_predictor", "train"), *usable.inputs(ctx)),
+            (*weights, *usable.inputs(ctx)),
             (place / "usable.json", place / "images" / "usable.png"), ctx.exp, look, "features", wave=1,
         ),
     ]
@@ -80,7 +95,7 @@ def load_predictor(ctx: Context, model_config: dict[str, Any]) -> Any:
     from pse.training.checkpoint import load_best
 
     model = build(model_config, "snr_predictor.model")
-    load_best(directory(ctx), model)
+    load_best(trained(ctx)[0].parent, model)
     return model.eval().requires_grad_(False)
 
 

@@ -13,7 +13,6 @@ from pse.recipe.personal.layout import (
     MIXING,
     System,
     cache_files,
-    finished,
     is_trained,
     method_of,
     model_of,
@@ -88,7 +87,7 @@ def _training(ctx: Context, system: System) -> Task:
                 f"method {system.method} weights its frames by the SNR predictor, and there is none",
                 "snr_predictor.model", "name a model, e.g. conf/models/snr_predictor_small.yaml",
             )
-        inputs += [predictor.directory(ctx) / "best.json", *finished(ctx, "snr_predictor", "train")]
+        inputs += predictor.trained(ctx)
         reads.append("snr_predictor.model")
     if teacher is not None:
         inputs += trained(ctx, teacher)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,9 @@ from pse.losses.purification import frames_to_samples, snr_to_weight
 from pse.losses.segmental import HOP
 from pse.training.objectives.enhancement import Enhancement, LossOptions
 
+# sigmoid(x ln(10) / 10) = r / (1 + r) for a ratio r of x dB.
+WIENER_SLOPE = math.log(10) / 10
+
 
 @dataclass(frozen=True)
 class Options(LossOptions):
@@ -22,15 +26,16 @@ class Options(LossOptions):
 
     purification: where the weights of its frames come from: none counts all frames alike (plain PseudoSE);
     predictor asks the trained SNR predictor; oracle uses the true frame SNR, an upper bound.
-    Weight = sigmoid(slope (snr_db - offset_db)); a slope of 0.23 per dB makes it the Wiener gain.
-    weigh: the frames of the loss, as published, or the target itself, which then fades where it is noise (ours).
+    weigh: the target itself, which then fades where it is noise (ours), or the frames of the loss, as published.
+    Weight = sigmoid(slope (snr_db - offset_db)), slope per dB; null is 0.23 for the target, its Wiener gain, and
+    1 for the loss, as published.
     normalise: whether every example counts alike, however little of it is usable; null: as published.
     """
 
     purification: Literal["none", "predictor", "oracle"] = "none"
-    slope: float = 1.0
+    weigh: Literal["loss", "target"] = "target"
+    slope: float | None = None
     offset_db: float = 0.0
-    weigh: Literal["loss", "target"] = "loss"
     normalise: bool | None = None
 
 
@@ -70,7 +75,8 @@ class PseudoSE(Enhancement):
         else:
             with torch.no_grad():
                 snr_db = self.helper(batch["target"]).frame_snr_db
-        return snr_to_weight(snr_db, options.slope, options.offset_db)
+        slope = options.slope or (1.0 if options.weigh == "loss" else WIENER_SLOPE)
+        return snr_to_weight(snr_db, slope, options.offset_db)
 
 
 PLUGIN = PseudoSE
