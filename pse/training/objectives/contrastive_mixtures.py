@@ -30,11 +30,12 @@ class Options(PseudoOptions):
     lambda_positive: of E(y1, y2) over the positive pairs. lambda_negative: of the negative pairs' term,
     squared: (E(y1, y2) - E(t1, t2))^2, as in the submitted paper's code, or
     max: max(E(y1, y2), E(t1, t2)), as in the code since, which does not push apart estimates that
-    have become alike. Both lambdas are 1 in the public code; 0.5 and 2e-4 (with mse) in the first paper's.
+    have become alike. The lambdas are those of the first paper's code; the later code has 1 and 1, whose
+    squared term, of some hundreds of dB^2, rules the loss.
     """
 
-    lambda_positive: float = 1.0
-    lambda_negative: float = 1.0
+    lambda_positive: float = 0.5
+    lambda_negative: float = 2e-4
     negative: Literal["squared", "max"] = "squared"
 
 
