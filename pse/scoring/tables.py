@@ -13,7 +13,7 @@ from pse.errors import PseError, first_three
 from pse.io.atomic import write_text
 from pse.io.jsonl import write_json
 from pse.scoring.metrics import Failure
-from pse.scoring.statistics import Difference, clustered_difference, mean_ci, paired_by_id
+from pse.scoring.statistics import Difference, mean_ci, paired_by_id
 
 Value = float | Failure
 FIRST_COLUMNS = ("id", "speaker", "snr_db")
@@ -144,7 +144,8 @@ def column_names(rows: Sequence[ScoreRow]) -> list[str]:
     return [f"{metric}_{kind}" for metric in _metrics(rows) for kind in ("in", "out", "i")]
 
 
-def _numbers(values: dict[str, Value]) -> dict[str, float]:
+def numbers(values: Mapping[str, Value]) -> dict[str, float]:
+    """The values that are numbers: without failures."""
     return {name: value for name, value in values.items() if not isinstance(value, Failure)}
 
 
@@ -158,7 +159,7 @@ def summarise(rows: Sequence[ScoreRow]) -> dict[str, Any]:
     columns = {}
     for name in column_names(rows):
         values = column(rows, name)
-        estimate = mean_ci(list(_numbers(values).values()))
+        estimate = mean_ci(list(numbers(values).values()))
         reasons = Counter(v.reason for v in values.values() if isinstance(v, Failure))
         columns[name] = {
             "mean": estimate.mean if estimate else None,
@@ -195,12 +196,6 @@ def write_summary(path: str | Path, rows: Sequence[ScoreRow]) -> None:
     write_json(path, summarise(rows))
 
 
-def compare(
-    a: Sequence[ScoreRow], b: Sequence[ScoreRow], name: str, cluster: Mapping[str, str] | None = None
-) -> Difference | None:
-    """How much higher `b` scores than `a` in one column, over the items where both have a score.
-
-    cluster: id -> what the item shares with others that are not independent of it.
-    """
-    before, after = _numbers(column(a, name)), _numbers(column(b, name))
-    return paired_by_id(before, after) if cluster is None else clustered_difference(before, after, cluster)
+def compare(a: Sequence[ScoreRow], b: Sequence[ScoreRow], name: str) -> Difference | None:
+    """How much higher `b` scores than `a` in one column, over the items where both have a score."""
+    return paired_by_id(numbers(column(a, name)), numbers(column(b, name)))

@@ -16,7 +16,7 @@ from pse.recipe.personal.config import PersonalConfig
 from pse.registry import find
 
 RECIPE = Path(__file__).resolve().parents[2] / "egs" / "librispeech_pse"
-CONFIGS = sorted((RECIPE / "conf").glob("*.yaml"))
+CONFIGS = sorted([*(RECIPE / "conf").glob("*.yaml"), *(RECIPE / "conf" / "study").glob("*.yaml")])
 MODELS = sorted((RECIPE / "conf" / "models").glob("*.yaml"))
 
 
@@ -32,7 +32,11 @@ def test_every_config_binds_and_names_real_objectives(path: Path) -> None:
     for name, method in config.pretrain.methods.items():
         options = dict(method.objective)
         bind(find("objective", options.pop("name"), name).Options, options, name)
-    assert set(config.finetune.start) <= set(config.pretrain.methods)
+    starts = set(config.finetune.start)
+    assert starts <= config.pretrain.methods.keys() | {"random"}
+    tuned = {f"{start}.{seconds:g}s" for start in starts for seconds in config.finetune.clean_s}
+    compared = {c for claim in config.report.claims for t in (claim.higher, claim.lower) for c in t.split(" minus ")}
+    assert compared <= config.pretrain.methods.keys() | tuned
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)

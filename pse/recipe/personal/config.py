@@ -260,7 +260,8 @@ class ScoreConfig:
 class ClaimConfig:
     """A statement of a paper as a comparison: condition `higher` gains more SI-SDR than `lower`.
 
-    A condition is a method, or a method with seconds of clean speech, e.g. pseudo_se.5s.
+    A condition is a method, or a method with seconds of clean speech, e.g. pseudo_se.5s. Gains can be
+    compared too: `a minus b`.
     """
 
     claim: str

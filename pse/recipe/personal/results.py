@@ -26,9 +26,12 @@ from pse.recipe.personal.layout import (
     trained,
 )
 from pse.scoring.results_md import Claim, Row, from_summary
-from pse.scoring.tables import ScoreRow, average, compare, read_scores, summarise
+from pse.scoring.statistics import clustered_difference
+from pse.scoring.tables import ScoreRow, average, column, numbers, read_scores, summarise
 
 INPUT = "noisy input"
+# Between two conditions of a claim: their difference.
+MINUS = " minus "
 
 
 def scores_of(ctx: Context, condition: str) -> list[ScoreRow]:
@@ -108,17 +111,24 @@ def claims(ctx: Context, config: Any) -> list[Claim]:
     return [_judge(ctx, c) for c in config.report.claims]
 
 
+def _gains(ctx: Context, term: str) -> dict[str, float]:
+    """SI-SDRi in dB by mixture of a condition, or of `a minus b` where both have one."""
+    first, *rest = (numbers(column(scores_of(ctx, c), "si_sdr_i")) for c in term.split(MINUS))
+    return {i: gain - sum(r[i] for r in rest) for i, gain in first.items() if all(i in r for r in rest)}
+
+
 def _judge(ctx: Context, claim: Any) -> Claim:
-    missing = [c for c in (claim.higher, claim.lower) if c not in conditions(ctx)]
+    missing = [c for t in (claim.higher, claim.lower) for c in t.split(MINUS) if c not in conditions(ctx)]
     if missing:
         return Claim(claim.claim, claim.source, f"{missing[0]} was not run", "not tested")
     # Mixtures of one utterance rise and fall together: the evidence is as many utterances as there are.
     utterance = {s.id: s.sources[0].utt for s in read_specs(ctx.dump / "mixtures" / "test" / "specs.jsonl")}
-    found = compare(scores_of(ctx, claim.lower), scores_of(ctx, claim.higher), "si_sdr_i", utterance)
+    found = clustered_difference(_gains(ctx, claim.lower), _gains(ctx, claim.higher), utterance)
     if found is None or found.half_width is None:
         return Claim(claim.claim, claim.source, "too few scores", "not tested")
+    terms = (f"({t})" if MINUS in t else t for t in (claim.higher, claim.lower))
     evidence = (
-        f"{claim.higher} minus {claim.lower}: {found.mean:+.2f} ± {found.half_width:.2f} dB SI-SDRi "
+        f"{MINUS.join(terms)}: {found.mean:+.2f} ± {found.half_width:.2f} dB SI-SDRi "
         f"(paired, over {found.n} test utterances, p = {found.p_value:.2g})"
     )
     verdict = "undecided" if abs(found.mean) <= found.half_width else ("holds" if found.mean > 0 else "does not hold")
@@ -152,12 +162,16 @@ def notes_on_data(ctx: Context) -> list[str]:
 
 # Options that say where files lie on this machine and nothing about the result.
 PLACES = ("--datadir", "--dumpdir", "--expdir")
+# Options without a value that say nothing about the result either.
+SWITCHES = ("--keep_going",)
 
 
 def command(ctx: Context) -> str:
     """The command that made everything; directories of this machine are replaced by what they hold."""
     words, options = [], iter(ctx.options)
     for option in options:
+        if option in SWITCHES:
+            continue
         value = next(options, "")
         key, sign, content = value.partition("=") if option == "--set" else (option[2:], "=", value)
         name = key.rpartition(".")[2]
