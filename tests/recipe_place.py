@@ -35,7 +35,6 @@ report:
   num_examples: 2
   claims:
     - {claim: Practice helps, source: everybody, higher: pseudo_se.3s, lower: pseudo_se}
-    - {claim: A lead grows, source: us, higher: pseudo_se.3s minus generalist.3s, lower: pseudo_se minus generalist}
 """
 
 class Place:
