@@ -70,6 +70,6 @@ def test_another_experiment_takes_the_predictor_as_it_is(place: Place) -> None:
     assert accuracy[0] == accuracy[1] and (other / "snr_predictor" / "usable.json").is_file()
     # One predictor, one seed: the same training.
     best = [json.loads((exp / "pretrain" / "19.cm" / "best.json").read_text())["value"] for exp in (place.exp, other)]
-    assert best[0] == best[1] and "3 of 3 tasks to run" in told
+    assert best[0] == best[1] and "2 of 2 tasks to run (missing): evaluate, usable" in told
     missing = place.run("--stage", "snr_predictor", "--set", "snr_predictor.trained_in=nobody", expect=2)
     assert "run stage snr_predictor of experiment nobody first" in missing

@@ -30,7 +30,7 @@ def test_every_config_binds_and_names_real_objectives(path: Path) -> None:
     config = ctx.config
     assert bind(PersonalConfig, plain(config), "again") == config
     for name, method in config.pretrain.methods.items():
-        options = dict(method.objective)
+        options = dict(method.objective or {"name": "supervised"})
         bind(find("objective", options.pop("name"), name).Options, options, name)
     starts = set(config.finetune.start)
     assert starts <= config.pretrain.methods.keys() | {"random"}
