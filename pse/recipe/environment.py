@@ -45,5 +45,5 @@ def facts() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": importlib.metadata.version("torch"),
         "commit": commit(),
-        "machine": f"{num_cores()} cores, {processor()}",
+        "machine": f"{num_cores()} core{'s' if num_cores() > 1 else ''}, {processor()}",
     }

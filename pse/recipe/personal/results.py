@@ -51,6 +51,8 @@ def rows(ctx: Context, config: Any) -> tuple[list[Row], list[str]]:
     for condition, found in conditions(ctx).items():
         system = next(iter(next(iter(found.values())).values()))
         about = _described(json.dumps(model_of(ctx, system)[0]))
+        # A peer's weights are inside its package: what cannot be counted is not told as 0.
+        counted = about["parameters"] > 0
         row, said = from_summary(
             summarise(scores_of(ctx, condition)),
             tag=condition,
@@ -58,9 +60,9 @@ def rows(ctx: Context, config: Any) -> tuple[list[Row], list[str]]:
             seeds=tuple(seed_of(ctx, next(iter(s.values()))) for s in found.values()),
             start=system.method,
             clean_s=system.clean_s,
-            params=about["parameters"],
+            params=about["parameters"] if counted else None,
             commit=_trained_at(ctx, system),
-            macs_per_s=about["network_macs_per_s"] + about["stft_macs_per_s"],
+            macs_per_s=about["network_macs_per_s"] + about["stft_macs_per_s"] if counted else None,
         )
         made.append(row)
         notes += said
