@@ -26,7 +26,7 @@ def make(ctx: Context, rows: list[Row]) -> list[Any]:
     middle = ctx.config.mixture.premixture_snr_db
     wanted = [
         ("clean_s", "clean speech (s); 0: none", False, _against_clean_speech(ctx, found)),
-        ("size", "parameters", True, _against(ctx, found, "model", lambda m, r: float(r.params))),
+        ("size", "parameters", True, _against(ctx, found, "model", lambda m, r: r.params)),
         ("minutes", "noisy speech (min)", True, _against(ctx, found, "minutes", lambda m, r: m.minutes or _most(ctx))),
         (
             "premixture_snr", "middle of the premixture SNR (dB)", False,
@@ -53,9 +53,9 @@ def _most(ctx: Context) -> float:
     return max(total.values()) / cache.sample_rate / 60
 
 
-def _point(x: float, row: Row) -> tuple[float, float, float | None] | None:
+def _point(x: float | None, row: Row) -> tuple[float, float, float | None] | None:
     gain = row.values.get("si_sdr_i")
-    return None if gain is None else (x, gain.mean, gain.half_width)
+    return None if x is None or gain is None else (float(x), gain.mean, gain.half_width)
 
 
 def _against_clean_speech(ctx: Context, rows: dict[str, Row]) -> Series:
@@ -67,7 +67,7 @@ def _against_clean_speech(ctx: Context, rows: dict[str, Row]) -> Series:
     return {name: sorted(points) for name, points in series.items() if len(points) > 1}
 
 
-def _against(ctx: Context, rows: dict[str, Row], key: str, x: Callable[[Any, Row], float]) -> Series:
+def _against(ctx: Context, rows: dict[str, Row], key: str, x: Callable[[Any, Row], float | None]) -> Series:
     """Methods that agree in all but `key`, as a line each."""
     groups: dict[str, list[str]] = {}
     for name, method in ctx.config.pretrain.methods.items():
