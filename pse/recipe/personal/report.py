@@ -61,7 +61,7 @@ def _highlights(rows: list[Any], order: list[str]) -> Any:
             ("best system", best.tag),
             ("its SI-SDR improvement", f"{gain.mean:.1f} dB" if gain else "-"),
             ("mixtures tested", f"{best.n}"),
-            ("parameters", f"{best.params:,}"),
+            ("parameters", "not known" if best.params is None else f"{best.params:,}"),
         ],
     )
 
