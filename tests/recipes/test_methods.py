@@ -73,3 +73,14 @@ def test_another_experiment_takes_the_predictor_as_it_is(place: Place) -> None:
     assert best[0] == best[1] and "2 of 2 tasks to run (missing): evaluate, usable" in told
     missing = place.run("--stage", "snr_predictor", "--set", "snr_predictor.trained_in=nobody", expect=2)
     assert "run stage snr_predictor of experiment nobody first" in missing
+
+
+def test_models_that_are_taken_as_they_are_have_a_table_and_no_package(place: Place) -> None:
+    config = yaml.safe_load(place.config.read_text())
+    taken = {"objective": None, "model": {"name": "gru_mask", "hidden_size": 8}}
+    config["pretrain"]["methods"], config["finetune"] = {"taken": taken}, {}
+    (place.root / "taken.yaml").write_text(yaml.safe_dump(config | {"num_seeds": 1}))
+    told = place.run("--config", str(place.root / "taken.yaml"), "--tag", "taken", "--stage", "pretrain")
+    assert "table:" in told and "next:" not in told
+    rows = {r.tag: r for r in parse((place.exp.parent / "taken" / "RESULTS.md").read_text())}
+    assert rows.keys() == {"taken", "noisy input"} and rows["taken"].n == 4

@@ -58,13 +58,14 @@ def closing(ctx: Context) -> None:
         return
     rows = parse(table.read_text(encoding="utf-8"))
     packed = {c: next(iter(next(iter(f.values())).values())) for c, f in conditions(ctx).items()}
-    best = next(packed[c] for c in best_first(ctx, rows) if is_trained(ctx, packed[c]))
-    model = shlex.quote(str((ctx.exp / "package" / best.name).absolute()))
+    ours = [packed[c] for c in best_first(ctx, rows) if is_trained(ctx, packed[c])]
     print(f"\n{result_lines(rows)}\n")
     print(f"listen: {page.absolute()}   (open it in a browser)")
     print(f"table:  {table.absolute()}")
-    command = f"source egs/librispeech_pse/path.sh && pse enhance {model} your_recording.wav -o cleaned/"
-    print(f"next:   {command}", flush=True)
+    if ours:
+        model = shlex.quote(str((ctx.exp / "package" / ours[0].name).absolute()))
+        command = f"source egs/librispeech_pse/path.sh && pse enhance {model} your_recording.wav -o cleaned/"
+        print(f"next:   {command}", flush=True)
 
 
 def card(ctx: Context, config: Any, system: System, model: Any) -> str:
