@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pse.config import bind, read_yaml
+from pse.corpora.librispeech import TEST_SPEAKERS
 from pse.errors import PseError
 from pse.recipe.options import _resolve_models
 from pse.recipe.personal.config import PersonalConfig
@@ -26,17 +27,16 @@ def config(sweep: dict[str, Any], **sections: Any) -> dict[str, Any]:
     return expand({"pretrain": {"model": SIZES[0], "methods": METHODS}, "sweep": sweep, **sections})
 
 
-def test_the_published_space_of_specialists_has_320_trainings() -> None:
-    methods = {name: METHODS[name] for name in ("pseudo_se", "cm")}
-    raw = {
-        "pretrain": {"model": SIZES[0], "methods": methods},
-        "sweep": {
-            "model": SIZES, "objective.purification": ["none", "predictor"], "speaker": [str(s) for s in range(20)]
-        },
-    }  # fmt: skip
-    bound = bind(PersonalConfig, _resolve_models(expand(raw), RECIPE), "x")
-    assert len(bound.pretrain.methods) * len(bound.data.speakers) == 320
+def test_the_published_space_has_320_specialists_and_four_generalists() -> None:
+    raw = expand(_resolve_models(read_yaml(RECIPE / "conf" / "sweep.yaml"), RECIPE))
+    bound = bind(PersonalConfig, _resolve_models(raw, RECIPE), "x")
+    whose = [method.speech for method in bound.pretrain.methods.values()]
+    assert whose.count("target") * sum(map(len, TEST_SPEAKERS.values())) == 320 and whose.count("all") == 4
     assert bound.sweep == {}
+
+
+def test_speakers_may_be_swept() -> None:
+    assert config({"speaker": ["19", "26"]})["data"] == {"speakers": ["19", "26"]}
 
 
 def test_names_tell_the_values_apart_and_the_values_are_put_in() -> None:
