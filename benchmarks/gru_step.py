@@ -12,6 +12,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -23,19 +24,18 @@ from pse.models.base import Model, build
 
 CONF = Path(__file__).parents[1] / "egs" / "librispeech_pse" / "conf" / "models"
 BATCH, SAMPLES = 32, 4 * 16000
-written = recurrent.is_training
 
 
 def step(model: Model, layer: str, mix: torch.Tensor, target: torch.Tensor) -> Callable[[], float]:
     """One forward and backward pass; its loss."""
 
     def run() -> float:
-        recurrent.is_training = written if layer == "written" else lambda x: False
-        model.zero_grad()
-        out = model(mix)
-        loss = neg_snr(out.wavs[:, 0], target).mean() if out.wavs is not None else out.frame_snr_db.square().mean()
-        loss.backward()
-        return loss.item()
+        with nullcontext() if layer == "written" else recurrent.plain():
+            model.zero_grad()
+            out = model(mix)
+            loss = neg_snr(out.wavs[:, 0], target).mean() if out.wavs is not None else out.frame_snr_db.square().mean()
+            loss.backward()
+            return loss.item()
 
     return run
 

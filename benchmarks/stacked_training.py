@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -87,14 +88,14 @@ def work(task: dict[str, Any]) -> None:
     """Train two steps, wait to be told, train the rest, tell how long the steps took."""
     torch.set_num_threads(task["threads"])
     if task["before"]:
-        recurrent.is_training = lambda x: False
         loop.keep_freed_memory = stack.keep_freed_memory = lambda: None
     stacked = task["way"].startswith("stack")
 
     def train(steps: int) -> float:
         members, start = trainings(task, steps), time.perf_counter()
-        for part in [members] if stacked else [[member] for member in members]:
-            train_stack(part)
+        with recurrent.plain() if task["before"] else nullcontext():
+            for part in [members] if stacked else [[member] for member in members]:
+                train_stack(part)
         return time.perf_counter() - start
 
     train(2)

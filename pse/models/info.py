@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pse.models import recurrent
 from pse.models.base import Model, num_parameters
 
 
@@ -79,7 +80,7 @@ def _count_macs(model: nn.Module, num_samples: int) -> tuple[int, int]:
     transforms = {torch.ops.aten._fft_r2c: _forward_operations, torch.ops.aten._fft_c2r: _inverse_operations}
     # oneDNN runs an LSTM layer in one piece, which the counter does not know.
     known = transforms | {torch.ops.aten.mkldnn_rnn_layer: _lstm_operations}
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=known) as counter:
+    with recurrent.plain(), torch.no_grad(), FlopCounterMode(display=False, custom_mapping=known) as counter:
         model(torch.zeros(1, num_samples))
     counts = counter.get_flop_counts().get("Global", {})
     operations = sum(counts.get(transform, 0) for transform in transforms)
