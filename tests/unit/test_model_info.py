@@ -19,7 +19,7 @@ CONF = Path(__file__).parents[2] / "egs" / "librispeech_pse" / "conf" / "models"
 # GMAC per second of audio, counted layer by layer from the papers' sizes; decimals as published.
 GMACS = {
     "gru_32": 0.005, "gru_64": 0.011, "gru_128": 0.026, "gru_256": 0.070, "gru_512": 0.213,
-    "snr_predictor_small": 0.049, "snr_predictor_large": 1.081,
+    "snr_predictor_small": 0.049, "snr_predictor_large": 1.082,
     "bgru_32": 0.010, "bgru_64": 0.023, "bgru_128": 0.057, "bgru_256": 0.164,
 }  # fmt: skip
 TASNET_GMACS = {"tiny": 0.304, "small": 0.472, "medium": 0.895, "large": 2.086}
