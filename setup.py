@@ -35,6 +35,7 @@ setup(
     extras_require={
         "pesq": ["pesq>=0.0.4"],
         "ray": ["ray>=2.60"],
+        "wsj0": ["av>=14"],
         "test": [
             "hypothesis>=6.100",
             "mir_eval>=0.8",
