@@ -78,7 +78,7 @@ def test_another_experiment_takes_the_predictor_as_it_is(place: Place) -> None:
 def test_models_that_are_taken_as_they_are_have_a_table_and_no_package(place: Place) -> None:
     config = yaml.safe_load(place.config.read_text())
     taken = {"objective": None, "model": {"name": "gru_mask", "hidden_size": 8}}
-    config["pretrain"]["methods"], config["finetune"] = {"taken": taken}, {}
+    config["pretrain"]["methods"], config["finetune"], config["snr_predictor"] = {"taken": taken}, {}, {}
     (place.root / "taken.yaml").write_text(yaml.safe_dump(config | {"num_seeds": 1}))
     told = place.run("--config", str(place.root / "taken.yaml"), "--tag", "taken", "--stage", "pretrain")
     assert "table:" in told and "next:" not in told

@@ -1,0 +1,95 @@
+"""Networks that give every time-frequency bin an embedding: what the deep clustering ones share.
+
+Hershey, Chen, Le Roux & Watanabe, "Deep clustering", ICASSP 2016 (1508.04306); the mask head is that of
+Chimera++, Wang, Le Roux & Hershey, "Alternative objective functions for deep clustering", ICASSP 2018.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pse.dsp.stft import STFT
+from pse.models.base import Model, Normalize, Output, require_positive
+
+Activation = Literal["tanh", "logistic", "linear"]
+# Of magnitudes of a signal of level 1: 80 dB below those of noise of that level.
+LOG_FLOOR = 1e-3
+
+
+class EmbeddingModel(Model):
+    """Log magnitude -> hidden states (a subclass) -> unit vectors of D numbers for each of K x F bins.
+
+    embeddings: [B, K, F, D]. With `num_masks` S the hidden states also give masks [B, S, K, F] that sum to
+    one, and the masked mixtures as wavs [B, S, T]. `mean` and `deviation` [K] normalise the log magnitudes;
+    `set_statistics` fills them from training data. Square-root Hann window, n_fft and hop in samples.
+    Raises ValueError for sizes that do not fit.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        embedding_size: int,
+        activation: Activation,
+        num_masks: int,
+        n_fft: int,
+        hop: int,
+        sample_rate: int,
+        normalize: Normalize,
+    ) -> None:
+        super().__init__(sample_rate, normalize)
+        require_positive(embedding_size=embedding_size)
+        if activation not in get_args(Activation):
+            raise ValueError(f"activation must be one of {', '.join(get_args(Activation))}, got {activation!r}")
+        if num_masks < 0 or num_masks == 1:
+            raise ValueError(f"num_masks must be 0 or at least 2, got {num_masks}")
+        self.transform = STFT(n_fft, hop, "sqrt_hann")
+        self.activation, self.num_masks = activation, num_masks
+        bins = self.transform.num_bins
+        self.register_buffer("mean", torch.zeros(bins))
+        self.register_buffer("deviation", torch.ones(bins))
+        self.embed = nn.Linear(width, bins * embedding_size)
+        self.mask = nn.Linear(width, bins * num_masks) if num_masks else None
+
+    @abstractmethod
+    def encode(self, feature: Tensor) -> Tensor:
+        """Hidden states [B, F, W] of normalised log magnitudes [B, F, K]."""
+
+    def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
+        """Take mean and deviation [K] of the training set's log magnitudes."""
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation)
+
+    def log_magnitude(self, spectrum: Tensor) -> Tensor:
+        """Log magnitudes [B, F, K] of a spectrum [B, K, F] of level 1, with a floor."""
+        return (spectrum.abs() / self.transform.noise_level + LOG_FLOOR).log().mT
+
+    def process(self, mix: Tensor) -> Output:
+        """Embeddings, and masks and estimates where there is a head for them, of mix: [B, T]."""
+        spectrum = self.transform.stft(mix)
+        return self.separate(spectrum, mix.shape[1])
+
+    def separate(self, spectrum: Tensor, num_samples: int) -> Output:
+        """The same of a spectrum [B, K, F]."""
+        feature = (self.log_magnitude(spectrum) - self.mean) / self.deviation
+        hidden = self.encode(feature)
+        out = Output(embeddings=self._unit(self.embed(hidden)))
+        if self.mask is not None:
+            masks = self.mask(hidden).float().unflatten(2, (self.num_masks, -1)).softmax(2).permute(0, 2, 3, 1)
+            sources = (spectrum[:, None] * masks).flatten(0, 1)
+            out.masks = masks
+            out.wavs = self.transform.istft(sources, num_samples).unflatten(0, (len(masks), -1))
+        return out
+
+    def _unit(self, values: Tensor) -> Tensor:
+        """Unit vectors [B, K, F, D] of the net's output [B, F, K D]; in float32 whatever the autocast."""
+        if self.activation == "tanh":
+            values = values.tanh()
+        elif self.activation == "logistic":
+            values = values.sigmoid()
+        vectors = values.unflatten(2, (self.transform.num_bins, -1)).float()
+        return functional.normalize(vectors, dim=3, eps=1e-8).transpose(1, 2)
