@@ -207,4 +207,6 @@ def test_weights_of_the_loss_have_the_published_slope() -> None:
     batch = objective.batch(range(2))
     truth = frame_snr_db(batch["speech"], batch["premixture_noise"])
     assert torch.allclose(objective.weights(batch), torch.sigmoid(truth))
+    flat = make("pseudo_se", purification="oracle", weigh="loss", slope=0.0)
+    assert torch.equal(flat.weights(batch), torch.full_like(truth, 0.5))
     assert pseudo_se.Options().purification == "none"

@@ -21,8 +21,8 @@ def inputs(ctx: Context) -> tuple[Path, ...]:
 def report(ctx: Context, config: Any, model: Any, place: Path) -> dict[str, Any]:
     """Write usable.json and images/usable.png and print a line a speaker.
 
-    The recordings are those that training would draw. Their frames are weighted as data purification
-    does by default; the usable share is the mean weight, beside the share that is truly above 0 dB.
+    The recordings are those that training would draw. Their frames have the published weights, nearly a
+    gate at 0 dB; the usable share is the mean weight, beside the share that is truly above 0 dB.
     """
     import numpy as np
 

@@ -30,8 +30,7 @@ class Options(PseudoOptions):
     lambda_positive: of E(y1, y2) over the positive pairs. lambda_negative: of the negative pairs' term,
     squared: (E(y1, y2) - E(t1, t2))^2, as in the submitted paper's code, or
     max: max(E(y1, y2), E(t1, t2)), as in the code since, which does not push apart estimates that
-    have become alike. The lambdas are those of the first paper's code; the later code has 1 and 1, whose
-    squared term, of some hundreds of dB^2, rules the loss.
+    have become alike. The lambdas are those of the first paper's code; the later code has 1 and 1.
     """
 
     lambda_positive: float = 0.5

@@ -75,8 +75,8 @@ class PseudoSE(Enhancement):
         else:
             with torch.no_grad():
                 snr_db = self.helper(batch["target"]).frame_snr_db
-        slope = options.slope or (1.0 if options.weigh == "loss" else WIENER_SLOPE)
-        return snr_to_weight(snr_db, slope, options.offset_db)
+        default = 1.0 if options.weigh == "loss" else WIENER_SLOPE
+        return snr_to_weight(snr_db, default if options.slope is None else options.slope, options.offset_db)
 
 
 PLUGIN = PseudoSE
