@@ -3,67 +3,23 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pse.recipe.keys import (
+    EXPERIMENT,
+    MAX_SEED,
+    SAMPLE_RATES_HZ,
+    MiniConfig,
+    method_names,
+    one_line,
+    positive,
+    range_db,
+    unique,
+    within,
+)
 from pse.training.config import TrainingConfig
-
-# A method names directories and rows of tables; the dot stands before the seconds of clean speech.
-METHOD = re.compile(r"[A-Za-z0-9_-]+")
-EXPERIMENT = re.compile(r"\w[\w.-]*", re.ASCII)
-# Names of conditions that no method makes: the unprocessed input, and first weights that nothing trained.
-RESERVED = ("mixture", "random")
-MAX_SEED = 2**32 - 1
-MAX_SNR_DB = 100.0
-SAMPLE_RATES_HZ = (4000, 96000)
-
-
-def _within(config: Any, low: float, high: float, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not low <= value <= high:
-            bounds = f"at least {low}" if high == math.inf else f"from {low} to {high}"
-            raise ValueError(f"{name} must be {bounds}, got {value}")
-
-
-def _positive(config: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not (value > 0 and math.isfinite(value)):
-            raise ValueError(f"{name} must be above 0, got {value}")
-
-
-def _range_db(config: Any, *names: str) -> None:
-    for name in names:
-        low, high = getattr(config, name)
-        if not -MAX_SNR_DB <= low <= high <= MAX_SNR_DB:
-            most = f"{MAX_SNR_DB:g} dB"
-            raise ValueError(f"{name} must be [lowest, highest] within -{most} and {most}, got [{low}, {high}]")
-
-
-def _unique(name: str, values: Sequence[str]) -> None:
-    twice = [v for i, v in enumerate(values) if v in values[:i]]
-    if twice:
-        raise ValueError(f"{name} holds {twice[0]} twice; leave one out")
-
-
-@dataclass(frozen=True)
-class MiniConfig:
-    """The embedded corpus: how much of it to synthesise, and which one."""
-
-    seed: int = 0
-    num_speakers: int = 40
-    speaker_s: float = 120.0
-    target_speaker_s: float = 300.0
-    noise_share: float = 1.0
-
-    def __post_init__(self) -> None:
-        _within(self, 0, MAX_SEED, "seed")
-        _within(self, 1, math.inf, "num_speakers")
-        _positive(self, "speaker_s", "target_speaker_s", "noise_share")
 
 
 @dataclass(frozen=True)
@@ -88,10 +44,7 @@ class CorpusConfig:
     mini: MiniConfig = field(default_factory=MiniConfig)
 
     def __post_init__(self) -> None:
-        for name in (f.name for f in fields(self) if f.name.endswith(("_dir", "_manifest"))):
-            # The tables of a data directory have one line an entry.
-            if len(str(getattr(self, name)).splitlines()) > 1:
-                raise ValueError(f"{name} holds a newline; rename the directory")
+        one_line(self)
 
 
 @dataclass(frozen=True)
@@ -116,13 +69,13 @@ class DataConfig:
     user_noise: Literal["eval", "train"] = "eval"
 
     def __post_init__(self) -> None:
-        _within(self, 0, MAX_SEED, "seed")
-        _positive(self, "min_duration_s", "min_noise_duration_s", "test_s", "val_s", "train_s", "preval_s")
-        _within(self, 1, math.inf, "num_valid_noises")
+        within(self, 0, MAX_SEED, "seed")
+        positive(self, "min_duration_s", "min_noise_duration_s", "test_s", "val_s", "train_s", "preval_s")
+        within(self, 1, math.inf, "num_valid_noises")
         if self.speakers is not None:
             if not self.speakers:
                 raise ValueError("speakers is empty; null takes all that are there")
-            _unique("speakers", self.speakers)
+            unique("speakers", self.speakers)
 
 
 @dataclass(frozen=True)
@@ -141,10 +94,10 @@ class MixtureConfig:
     num_valid: int = 64
 
     def __post_init__(self) -> None:
-        _within(self, 0, MAX_SEED, "seed")
-        _within(self, 0.1, math.inf, "duration_s")
-        _range_db(self, "premixture_snr_db", "snr_db")
-        _within(self, 1, math.inf, "num_test", "num_valid")
+        within(self, 0, MAX_SEED, "seed")
+        within(self, 0.1, math.inf, "duration_s")
+        range_db(self, "premixture_snr_db", "snr_db")
+        within(self, 1, math.inf, "num_test", "num_valid")
 
 
 @dataclass(frozen=True)
@@ -162,12 +115,12 @@ class PredictorConfig:
     trained_in: str | None = None
 
     def __post_init__(self) -> None:
-        _range_db(self, "snr_db")
-        _within(self, 1, math.inf, "num_valid")
+        range_db(self, "snr_db")
+        within(self, 1, math.inf, "num_valid")
         if self.trained_in is not None and not EXPERIMENT.fullmatch(self.trained_in):
             raise ValueError(f"trained_in must be the tag of an experiment, got {self.trained_in!r}")
         if self.clamp_db is not None:
-            _positive(self, "clamp_db")
+            positive(self, "clamp_db")
 
 
 @dataclass(frozen=True)
@@ -190,9 +143,9 @@ class MethodConfig:
 
     def __post_init__(self) -> None:
         if self.minutes is not None:
-            _positive(self, "minutes")
+            positive(self, "minutes")
         if self.premixture_snr_db is not None:
-            _range_db(self, "premixture_snr_db")
+            range_db(self, "premixture_snr_db")
 
 
 @dataclass(frozen=True)
@@ -205,11 +158,7 @@ class PretrainConfig:
     all_training: TrainingConfig | None = None
 
     def __post_init__(self) -> None:
-        for name in self.methods:
-            if not METHOD.fullmatch(name):
-                raise ValueError(f"{name!r} cannot name a method; use letters, digits, _ and -")
-            if name in RESERVED:
-                raise ValueError(f"{name!r} has a meaning of its own; give the method another name")
+        method_names(self.methods)
 
 
 @dataclass(frozen=True)
@@ -238,8 +187,8 @@ class FinetuneConfig:
             if not (seconds > 0 and math.isfinite(seconds)):
                 raise ValueError(f"clean_s must hold seconds above 0, got {seconds}")
         # As they stand in the names of systems.
-        _unique("clean_s", [f"{seconds:g}" for seconds in self.clean_s])
-        _unique("start", self.start)
+        unique("clean_s", [f"{seconds:g}" for seconds in self.clean_s])
+        unique("start", self.start)
 
 
 @dataclass(frozen=True)
@@ -253,7 +202,7 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         if "si_sdr" not in self.metrics:
             raise ValueError("metrics needs si_sdr: the systems are put in order by it")
-        _unique("metrics", self.metrics)
+        unique("metrics", self.metrics)
 
 
 @dataclass(frozen=True)
@@ -278,7 +227,7 @@ class ReportConfig:
     claims: list[ClaimConfig] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        _within(self, 0, math.inf, "num_examples")
+        within(self, 0, math.inf, "num_examples")
 
 
 @dataclass(frozen=True)
@@ -304,6 +253,6 @@ class PersonalConfig:
     sweep: dict[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _within(self, 1, 1000, "num_seeds")
-        _within(self, 0, MAX_SEED - self.num_seeds, "seed")
-        _within(self, *SAMPLE_RATES_HZ, "sample_rate")
+        within(self, 1, 1000, "num_seeds")
+        within(self, 0, MAX_SEED - self.num_seeds, "seed")
+        within(self, *SAMPLE_RATES_HZ, "sample_rate")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pse.recipe import reporting
 from pse.recipe.options import Context
 from pse.recipe.personal import figures, predictor, results
 from pse.recipe.personal.layout import conditions, model_keys, runs
@@ -43,7 +44,7 @@ def make_report(ctx: Context, config: Any, table: Path, page: Path) -> None:
     order = results.best_first(ctx, rows)
     sections = [
         _highlights(rows, order), _table(rows), _gains(ctx, rows, order), _examples(ctx, config, order),
-        *_predictor(ctx, config), _curves(ctx), *_claims(claims), _how(ctx, command, notes),
+        *_predictor(ctx, config), reporting.learning_curves(ctx), *_claims(claims), _how(ctx, command, notes),
     ]  # fmt: skip
     subtitle = f"{name}; {about['machine']}; commit {about['commit']}; {about['date']}"
     report.write(page, "Personalised speech enhancement", sections, subtitle, "Made by pse, stage report.")
@@ -106,7 +107,7 @@ def _predictor(ctx: Context, config: Any) -> list[Any]:
     from pse.scoring.report import Figures, Picture
 
     place = predictor.directory(ctx)
-    png = results.read_if_there(place / "images" / "frame_snr.png")
+    png = reporting.read_if_there(place / "images" / "frame_snr.png")
     if not config.snr_predictor.model or png is None:
         return []
     found = read_json(place / "accuracy.json")
@@ -117,27 +118,13 @@ def _predictor(ctx: Context, config: Any) -> list[Any]:
     )
     alt = "Waveform, true and predicted frame SNR, and the weights that follow from it"
     pictures = [Picture(png, alt)]
-    if (shares := results.read_if_there(place / "images" / "usable.png")) is not None:
+    if (shares := reporting.read_if_there(place / "images" / "usable.png")) is not None:
         told = ", ".join(
             f"{speaker} {100 * f['usable_share']:.0f} % of {f['minutes']:.1f} min"
             for speaker, f in read_json(place / "usable.json").items()
         )
         pictures.append(Picture(shares, "Share of frames above each frame SNR", f"Usable noisy speech: {told}."))
     return [Figures("The SNR predictor", pictures, intro)]
-
-
-def _curves(ctx: Context) -> Any:
-    from pse.scoring.report import Figures, Picture
-
-    pictures = []
-    for path in sorted(ctx.exp.glob("*/images/learning_curve.png")) + sorted(
-        ctx.exp.glob("*/*/images/learning_curve.png")
-    ):
-        if ".earlier" in path.parts:
-            continue
-        name = path.parent.parent.name
-        pictures.append(Picture(path.read_bytes(), f"Learning curve of {name}", name))
-    return Figures("Learning curves", pictures)
 
 
 def _claims(claims: list[Any]) -> list[Any]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import json
-import shlex
 import statistics
-from pathlib import Path
 from typing import Any
 
 from pse.data.cache import AudioCache
 from pse.data.mixture import read_specs
 from pse.io.jsonl import read_json
+from pse.recipe import reporting
 from pse.recipe.environment import commit
 from pse.recipe.options import Context
 from pse.recipe.personal.layout import (
@@ -50,9 +47,7 @@ def rows(ctx: Context, config: Any) -> tuple[list[Row], list[str]]:
     made, notes = [], []
     for condition, found in conditions(ctx).items():
         system = next(iter(next(iter(found.values())).values()))
-        about = _described(json.dumps(model_of(ctx, system)[0]))
-        # A peer's weights are inside its package: what cannot be counted is not told as 0.
-        counted = about["parameters"] > 0
+        params, macs_per_s = reporting.size(model_of(ctx, system)[0])
         row, said = from_summary(
             summarise(scores_of(ctx, condition)),
             tag=condition,
@@ -60,9 +55,9 @@ def rows(ctx: Context, config: Any) -> tuple[list[Row], list[str]]:
             seeds=tuple(seed_of(ctx, next(iter(s.values()))) for s in found.values()),
             start=system.method,
             clean_s=system.clean_s,
-            params=about["parameters"] if counted else None,
+            params=params,
             commit=_trained_at(ctx, system),
-            macs_per_s=about["network_macs_per_s"] + about["stft_macs_per_s"] if counted else None,
+            macs_per_s=macs_per_s,
         )
         made.append(row)
         notes += said
@@ -73,15 +68,6 @@ def rows(ctx: Context, config: Any) -> tuple[list[Row], list[str]]:
     if changed:
         notes.append(f"trained from a source tree with changes that were not committed: {', '.join(changed)}")
     return [*made, row], [*notes, *said]
-
-
-@functools.cache
-def _described(model: str) -> dict[str, Any]:
-    """Size and cost of a model, given as JSON."""
-    from pse.models.base import build
-    from pse.models.info import describe
-
-    return describe(build(json.loads(model), "model"))
 
 
 def _spread(ctx: Context) -> list[str]:
@@ -162,33 +148,9 @@ def notes_on_data(ctx: Context) -> list[str]:
     return told
 
 
-# Options that say where files lie on this machine and nothing about the result.
-PLACES = ("--datadir", "--dumpdir", "--expdir")
-# Options without a value that say nothing about the result either.
-SWITCHES = ("--keep_going",)
-
-
 def command(ctx: Context) -> str:
-    """The command that made everything; directories of this machine are replaced by what they hold."""
-    words, options = [], iter(ctx.options)
-    for option in options:
-        if option in SWITCHES:
-            continue
-        value = next(options, "")
-        key, sign, content = value.partition("=") if option == "--set" else (option[2:], "=", value)
-        name = key.rpartition(".")[2]
-        if option in PLACES or name == "downloads_dir":
-            continue
-        if name.endswith(("_dir", "_manifest")) and sign and Path(content).is_absolute():
-            stand_in = f"/path/to/{name.removesuffix('_dir')}"
-            value = f"{key}={stand_in}" if option == "--set" else stand_in
-        words += [option, value]
-    return "cd egs/librispeech_pse && " + shlex.join(["./run.sh", *words])
-
-
-def read_if_there(path: Path) -> bytes | None:
-    """Content of a file that an experiment may or may not have."""
-    return path.read_bytes() if path.is_file() else None
+    """The command that made everything."""
+    return reporting.command(ctx, "librispeech_pse")
 
 
 def best_first(ctx: Context, rows_of: list[Row]) -> list[str]:

@@ -12,6 +12,8 @@ from typing import Any
 from pse.config import bind, plain
 from pse.data.mixture import Mixture, MixtureSampler, MixtureSpec, Sources
 from pse.errors import PseError
+from pse.recipe import fitting
+from pse.recipe.fitting import split_objective
 from pse.recipe.options import Context
 from pse.recipe.personal.layout import System, is_trained, model_of, seed_of
 from pse.registry import find
@@ -20,13 +22,6 @@ from pse.training.config import TrainingConfig
 # Frames of the losses and of the labels, and a signal long enough for a try: sixteen hops.
 FRAME, HOP = 1024, 256
 CHECK_SAMPLES = 16 * HOP
-
-
-def split_objective(mapping: dict[str, Any], where: str) -> tuple[str, dict[str, Any]]:
-    """(name, options) of an objective in a config."""
-    if "name" not in mapping:
-        raise PseError("the objective has no name", where, "write e.g. objective: {name: pseudo_se}")
-    return mapping["name"], {k: v for k, v in mapping.items() if k != "name"}
 
 
 def check(config: Any) -> None:
@@ -176,30 +171,15 @@ def fit(
 
     `loss` is the config of the objective: with the model it tells one training from another.
     """
-    import torch
-
-    from pse.models.base import build
-    from pse.training.checkpoint import load_best
-    from pse.training.loop import train
-
-    seed, (mapping, where) = seed_of(ctx, system), model_of(ctx, system)
-    torch.manual_seed(seed)
-    model = build(mapping, where)
-    if start_from is not None:
-        load_best(start_from.directory(ctx), model)
-    told = {"model": mapping, "objective": loss}
-    train(model, objective, training, system.directory(ctx), seed, ctx.devices, about=told)
+    fitting.fit(
+        system.directory(ctx), model_of(ctx, system), objective, training, seed=seed_of(ctx, system),
+        devices=ctx.devices, told=loss, start=start_from and start_from.directory(ctx),
+    )  # fmt: skip
 
 
 def load_system(ctx: Context, system: System) -> Any:
     """The model of a system with its best weights, or with those it came with, for inference."""
-    from pse.models.base import build
-    from pse.training.checkpoint import load_best
-
-    model = build(*model_of(ctx, system))
-    if is_trained(ctx, system):
-        load_best(system.directory(ctx), model)
-    return model.eval().requires_grad_(False)
+    return fitting.load(model_of(ctx, system), system.directory(ctx) if is_trained(ctx, system) else None)
 
 
 def cost_s(ctx: Context, system: System, training: TrainingConfig) -> float:
