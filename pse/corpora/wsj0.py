@@ -12,7 +12,7 @@ import numpy as np
 
 from pse.corpora.base import Recording, check_ids, in_parallel, need_directory, refusal, tell, walk
 from pse.errors import PseError, first_three
-from pse.io import audio, sphere
+from pse.io import sound
 
 SETS = ("si_tr_s", "si_dt_05", "si_et_05")
 # The speakers of the two test directories (github.com/funcwj/deep-clustering, scripts/spk2gender).
@@ -98,7 +98,7 @@ def _stem(path: Path) -> str:
 
 
 def _probed(draft: Recording) -> Recording:
-    info = sphere.probe(draft.path) if sphere.is_sphere(draft.path) else audio.probe(draft.path)
+    info = sound.probe(draft.path)
     if info.sample_rate != SAMPLE_RATE:
         raise PseError(f"is at {info.sample_rate} Hz, WSJ0 is at {SAMPLE_RATE}", draft.path)
     return replace(draft, duration_s=info.duration_s, sample_rate=info.sample_rate)
@@ -149,7 +149,7 @@ def require(recordings: Iterable[Recording], wanted: Iterable[str], root: str | 
 
 def read(recording: Recording) -> tuple[np.ndarray, int]:
     """The samples of an utterance: ([T] float32 in [-1, 1), rate in Hz); raises PseError when it is damaged."""
-    return sphere.read(recording.path) if sphere.is_sphere(recording.path) else audio.read(recording.path)
+    return sound.read(recording.path)
 
 
 PLUGIN = scan

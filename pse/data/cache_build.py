@@ -14,7 +14,7 @@ import numpy as np
 
 from pse.data.cache import FULL_SCALE
 from pse.errors import PseError, first_three
-from pse.io import audio, datadir
+from pse.io import audio, datadir, sound
 from pse.io.atomic import need_disk, writing_dir
 
 # Recordings decoded at a time: bounds the memory.
@@ -97,8 +97,8 @@ def _decode_all(
 def decode(utt: str, path: str, sample_rate: int) -> Decoded:
     """Decode one recording to mono at `sample_rate`, within full scale."""
     try:
-        info = audio.probe(path)
-        samples, _ = audio.read(path, sample_rate)
+        info = sound.probe(path)
+        samples, _ = sound.read(path, sample_rate)
     except PseError as error:
         return Decoded(utt, fault=str(error))
     notes = []
