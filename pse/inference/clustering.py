@@ -1,0 +1,113 @@
+"""From embeddings to separated speech: which bins are clustered, how, and what masks come of it.
+
+Hershey, Chen, Le Roux & Watanabe, "Deep clustering" (1508.04306), section 3; the modes are the rows of
+its tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pse.clustering.kmeans import distances, enough, kmeans
+from pse.clustering.masks import HARDNESS, Silent, binary_masks, permutations, permuted, soft_masks
+from pse.clustering.spectral import spectral
+from pse.dsp.stft import STFT
+from pse.errors import PseError
+from pse.losses.activity import THRESHOLD_DB, activity, bins
+
+Mode = Literal["global", "oracle", "oracle_spectral", "spectral"]
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """How bins become masks.
+
+    mode: global clusters all frames of a recording; oracle clusters segments, and the true sources say
+    which cluster is whose (a bound: it shows what is lost by tracking); spectral takes the eigenvectors
+    of the affinities first, of all frames or (oracle_spectral) of segments. segment_frames: of those.
+    threshold_db: bins quieter than this below the mixture's maximum are not clustered; silent says
+    where they go. soft: masks by distance, hardness the factor in their softmax. restarts: of k-means.
+    """
+
+    mode: Mode = "global"
+    silent: Silent = "nearest"
+    soft: bool = False
+    hardness: float = HARDNESS
+    segment_frames: int = 100
+    threshold_db: float = THRESHOLD_DB
+    restarts: int = 10
+
+    def __post_init__(self) -> None:
+        if self.segment_frames < 1 or self.restarts < 1:
+            raise ValueError("segment_frames and restarts must be at least 1")
+        if not self.threshold_db < 0:
+            raise ValueError(f"threshold_db must be below 0, got {self.threshold_db}")
+
+    @property
+    def needs_sources(self) -> bool:
+        """Whether the true sources are asked: no real recording can be separated so."""
+        return self.mode.startswith("oracle")
+
+
+@torch.no_grad()
+def cluster_masks(
+    embeddings: Tensor,
+    spectrum: Tensor,
+    num_speakers: int,
+    how: Clustering,
+    ids: Sequence[str] | None = None,
+    sources: Tensor | None = None,
+) -> Tensor:
+    """Masks [B, S, K, F] of embeddings [B, K, F, D] and the mixture's spectrum [B, K, F].
+
+    sources: [B, S, K, F], for the oracle modes. A recording with fewer active bins than speakers is
+    clustered over all its bins. Raises PseError for an oracle mode without sources.
+    """
+    active = activity(spectrum.abs().unsqueeze(1), spectrum.abs(), rule="mixture", threshold_db=how.threshold_db)
+    if not how.needs_sources:
+        return _masks(embeddings, active, num_speakers, how, ids)
+    if sources is None:
+        raise PseError(f"the mode {how.mode} needs the true sources", "clustering", "choose mode: global")
+    made = [_by_segments(*x, num_speakers, how) for x in zip(embeddings, spectrum, active, sources, strict=True)]
+    return torch.stack(made)
+
+
+def _masks(
+    embeddings: Tensor, active: Tensor, num_speakers: int, how: Clustering, ids: Sequence[str] | None
+) -> Tensor:
+    shape = active.shape[1:]
+    points, weights = embeddings.flatten(1, 2), enough(bins(active).float(), num_speakers)
+    by = spectral if how.mode.endswith("spectral") else kmeans
+    clusters = by(points, num_speakers, weights, ids=ids, restarts=how.restarts)
+    if how.soft and by is kmeans:
+        apart = distances(points, clusters.centroids).unflatten(2, shape)
+        return soft_masks(apart, active, how.silent, hardness=how.hardness)
+    return binary_masks(clusters.labels.unflatten(1, shape), num_speakers, active, how.silent)
+
+
+def _by_segments(
+    embeddings: Tensor, spectrum: Tensor, active: Tensor, sources: Tensor, num_speakers: int, how: Clustering
+) -> Tensor:
+    """Masks [S, K, F] of one recording, clustered by segments; the last one is as long as the others."""
+    num_frames, size = spectrum.shape[-1], min(how.segment_frames, spectrum.shape[-1])
+    starts = [*range(0, num_frames - size, size), num_frames - size]
+    cut = [torch.stack([x[..., s : s + size] for s in starts]) for x in (spectrum, active, sources)]
+    points = torch.stack([embeddings[:, s : s + size] for s in starts])
+    masks = _masks(points, cut[1], num_speakers, how, None)
+    masks = permuted(masks, permutations(masks, cut[0], cut[2]))
+    whole = functional.pad(masks[-1], (num_frames - size, 0))
+    for start, mask in zip(starts[:-1], masks[:-1], strict=True):
+        whole[..., start : start + size] = mask
+    return whole
+
+
+def masked(spectrum: Tensor, masks: Tensor, transform: STFT, num_samples: int) -> Tensor:
+    """Signals [B, S, num_samples] of a spectrum [B, K, F] under masks [B, S, K, F], with the mixture's phase."""
+    sources = (spectrum.unsqueeze(1) * masks).flatten(0, 1)
+    return transform.istft(sources, num_samples).unflatten(0, masks.shape[:2])
