@@ -1,0 +1,76 @@
+"""What the separation objectives share: mixtures with all their sources, and SI-SDR of what is separated."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pse.data.collate import Batch
+from pse.data.mixture import MixtureSpec
+from pse.data.speech_mixture import SpeakerSampler, render_sources
+from pse.inference.clustering import Clustering
+from pse.losses.pit import pit
+from pse.losses.snr import neg_si_sdr
+from pse.training.objectives.base import Objective
+
+VALID_BATCH = 8
+# Clustering with fewer restarts than at the end is enough to see a training get better.
+VALID_CLUSTERING = Clustering(restarts=2)
+
+
+class Separation(Objective):
+    """Train on batches of a mixture [B, T] and its sources [B, S, T]; missing sources are silent."""
+
+    headline = "si_sdr_i_db"
+    larger_is_better = True
+
+    def __init__(
+        self, sampler: SpeakerSampler, valid: Iterable[tuple[MixtureSpec, np.ndarray]], options: Any
+    ) -> None:
+        self.sampler, self.options = sampler, options
+        examples = list(valid)
+        chunks = [examples[i : i + VALID_BATCH] for i in range(0, len(examples), VALID_BATCH)]
+        self._valid = [together([s.id for s, _ in c], [x for _, x in c]) for c in chunks]
+
+    def batch(self, step_index_range: Sequence[int]) -> Batch:
+        """Mixtures drawn live."""
+        specs = [self.sampler.spec(i) for i in step_index_range]
+        return together([s.id for s in specs], [render_sources(s, self.sampler.voices.cache) for s in specs])
+
+    def valid_batches(self) -> Iterable[Batch]:
+        """The fixed validation mixtures."""
+        return self._valid
+
+    def validate(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Loss of each example, and the mean SI-SDR improvement of its sources in dB."""
+        loss, wavs = self.separated(model, batch)
+        gains = [_gain_db(*x) for x in zip(batch["mix"], batch["sources"], wavs, strict=True)]
+        return {"loss": loss, "si_sdr_i_db": torch.stack(gains)}
+
+    @abstractmethod
+    def separated(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss [B] and estimates [B, S, T], in any order."""
+
+
+def together(ids: Sequence[str], sources: Sequence[np.ndarray]) -> Batch:
+    """A batch of sources [S, T] of different numbers and lengths, filled up with zeros."""
+    shape = (len(sources), max(len(x) for x in sources), max(x.shape[1] for x in sources))
+    out = np.zeros(shape, np.float32)
+    for row, x in zip(out, sources, strict=True):
+        row[: len(x), : x.shape[1]] = x
+    whole = torch.from_numpy(out)
+    return Batch({"mix": whole.sum(1), "sources": whole}, list(ids))
+
+
+def _gain_db(mix: Tensor, sources: Tensor, wavs: Tensor) -> Tensor:
+    """Mean SI-SDR improvement of sources [S, T] that are not silent, for the best assignment of wavs."""
+    sources = sources[sources.abs().amax(1) > 0]
+    count = len(sources)
+    pairs = neg_si_sdr(wavs[:count, None].expand(-1, count, -1).flatten(0, 1), sources.repeat(count, 1))
+    before = neg_si_sdr(mix.expand(count, -1), sources).mean()
+    return before - pit(pairs.view(1, count, count))[0][0]

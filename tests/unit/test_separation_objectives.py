@@ -1,0 +1,103 @@
+"""Training an embedding model: its loss, its batches, and what validation says of ideal and poor embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pse.config import read_yaml
+from pse.data.speech_mixture import SpeakerSampler, render_sources
+from pse.dsp.stft import STFT
+from pse.errors import PseError
+from pse.losses.activity import dominant_source
+from pse.models.base import Output, build, num_parameters
+from pse.training.objectives.deep_clustering import DeepClustering, Options
+from tests.speech_toy import toy_voices
+
+NET = {"name": "blstm_embedding", "hidden_size": 16, "num_layers": 1, "embedding_size": 6}
+
+
+@pytest.fixture(scope="module")
+def objective() -> DeepClustering:
+    return _objective(Options())
+
+
+def _objective(options: Options) -> DeepClustering:
+    voices = toy_voices()
+    sampler = SpeakerSampler(voices, 4000, 0, "train", (2, 3))
+    fixed = [SpeakerSampler(voices, 8000, 1, "valid").spec(n) for n in range(3)]
+    return DeepClustering(sampler, [(s, render_sources(s, voices.cache)) for s in fixed], options)
+
+
+class Ideal(nn.Module):
+    """Embeddings that are the ideal masks, or (wrong: 1) of which a share of bins is the other speaker's."""
+
+    def __init__(self, sources: torch.Tensor, wrong: float = 0.0) -> None:
+        super().__init__()
+        self.transform, self.sources, self.wrong = STFT(256, 64, "sqrt_hann"), sources, wrong
+
+    def forward(self, mix: torch.Tensor) -> Output:
+        spectra = self.transform.stft(self.sources.flatten(0, 1)).unflatten(0, self.sources.shape[:2])
+        ideal = dominant_source(spectra.abs()).permute(0, 2, 3, 1)
+        flipped = torch.rand(ideal.shape[:3], generator=torch.Generator().manual_seed(0)) < self.wrong
+        return Output(embeddings=torch.where(flipped.unsqueeze(-1), ideal.flip(-1), ideal))
+
+
+def test_batches_hold_mixtures_that_are_the_sum_of_their_sources(objective) -> None:
+    batch = objective.batch(range(8))
+    assert batch["sources"].shape == (8, 3, 4000)
+    assert torch.allclose(batch["mix"], batch["sources"].sum(1), atol=1e-6)
+    assert {int((x.abs().amax(1) > 0).sum()) for x in batch["sources"]} == {2, 3}
+    again = objective.batch([6])
+    assert torch.equal(again["mix"][0], batch["mix"][6])
+
+
+def test_ideal_embeddings_have_no_loss_and_separate_better_than_faulty_ones(objective) -> None:
+    (batch,) = objective.valid_batches()
+    gains = []
+    for wrong in (0.0, 0.2, 0.5):
+        found = objective.validate(Ideal(batch["sources"], wrong), batch)
+        gains.append(found["si_sdr_i_db"].mean().item())
+        if not wrong:
+            assert found["loss"].max() < 1e-5
+    assert gains[0] > 10 and gains[0] > gains[1] + 3 > gains[2] + 3
+
+
+@pytest.mark.parametrize("name", ["paper", "unweighted", "magnitude", "manifold", "whitened"])
+def test_every_loss_falls_when_a_net_is_trained_by_it(name: str) -> None:
+    torch.manual_seed(0)
+    objective, net = _objective(Options(loss=name)), build(NET, "test")
+    optimizer, batch, losses = torch.optim.Adam(net.parameters(), 1e-2), objective.batch(range(4)), []
+    for _ in range(15):
+        optimizer.zero_grad()
+        loss = objective.loss(net, batch).total
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_a_mask_head_has_its_share_of_the_loss() -> None:
+    torch.manual_seed(0)
+    voices = toy_voices()
+    objective = DeepClustering(SpeakerSampler(voices, 4000, 0, "train"), [], Options(mask_weight=0.975))
+    found = objective.loss(build(NET | {"num_masks": 2}, "test"), objective.batch(range(4)))
+    expected = 0.025 * found.parts["affinity"] + 0.975 * found.parts["mask"]
+    assert found.total.item() == pytest.approx(expected.item())
+
+
+def test_a_model_that_cannot_be_trained_so_is_refused() -> None:
+    embeddings = Output(embeddings=torch.zeros(1, 3, 3, 2))
+    DeepClustering.check(embeddings, Options(), [2], "here")
+    with pytest.raises(PseError, match="is no embedding model"):
+        DeepClustering.check(Output(wavs=torch.zeros(1, 1, 9)), Options(), [2], "here")
+    with pytest.raises(PseError, match="as many masks as speakers"):
+        DeepClustering.check(embeddings, Options(mask_weight=0.5), [2], "here")
+
+
+def test_the_papers_net_has_the_papers_size() -> None:
+    path = Path(__file__).resolve().parents[2] / "egs" / "wsj0_2mix_dc" / "conf" / "models" / "blstm_2x600.yaml"
+    assert num_parameters(build(read_yaml(path), path)) == pytest.approx(18.36e6, rel=1e-3)
