@@ -55,14 +55,16 @@ def read_speakers(root: Path) -> dict[str, str]:
     return _SEX | {r[0]: r[1] for r in rows}
 
 
-def scan(root: str | Path, subsets: Sequence[str] = ("train-clean-100",)) -> list[Recording]:
+def scan(
+    root: str | Path, subsets: Sequence[str] = ("train-clean-100",), need_targets: bool = True
+) -> list[Recording]:
     """All utterances of the subsets, in order of speaker and id.
 
     id is the file's stem, category the reader's sex, split the reader's role: `test` for the 20
     target speakers, `valid` for the 20 validation speakers, `train` for all others. FLAC is taken
     before a WAV of the same name. A partial tree is accepted: published speakers that are missing
     are told. Raises PseError for a missing subset, ids that do not fit their directories or occur
-    twice, files that cannot be read, and train-clean-100 without any target speaker.
+    twice, files that cannot be read, and (need_targets) train-clean-100 without any target speaker.
     """
     root = find_root(root)
     missing = [s for s in subsets if not (root / s).is_dir()]
@@ -82,7 +84,7 @@ def scan(root: str | Path, subsets: Sequence[str] = ("train-clean-100",)) -> lis
     if faults:
         raise refusal(faults, len(drafts) + len(faults), root, "move these files out of the tree")
     check_ids(drafts, root)
-    if "train-clean-100" in subsets:
+    if need_targets and "train-clean-100" in subsets:
         _tell_missing({d.speaker for d in drafts}, root)
     return sorted(measured(drafts, root), key=lambda r: (int(r.speaker), r.id))
 
