@@ -19,6 +19,7 @@ PACKAGES = {
     "objective": "pse.training.objectives",
     "loss": "pse.losses",
     "corpus": "pse.corpora",
+    "baseline": "pse.baselines",
     "recipe": "pse.recipe",
     "launcher": "pse.recipe.launchers",
 }

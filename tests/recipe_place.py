@@ -40,11 +40,11 @@ report:
 class Place:
     """Directories of one run of the recipe, with a space and a quote in their names."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root / "it's a place"
+    def __init__(self, root: Path, recipe: Path = RECIPE, config: str = TINY) -> None:
+        self.root, self.recipe = root / "it's a place", recipe
         self.root.mkdir()
         self.config = self.root / "tiny.yaml"
-        self.config.write_text(TINY)
+        self.config.write_text(config)
         self.exp = self.root / "exp" / "t"
         self.first = ""
 
@@ -53,7 +53,7 @@ class Place:
         roots = [x for d in ("data", "dump", "exp") for x in (f"--{d}dir", str(self.root / d))]
         downloads = f"corpus.downloads_dir='{str(self.root / 'downloads').replace(chr(39), chr(39) * 2)}'"
         return [
-            str(RECIPE / "run.sh"), "--config", str(self.config), "--tag", "t", *roots, "--set", downloads, *more
+            str(self.recipe / "run.sh"), "--config", str(self.config), "--tag", "t", *roots, "--set", downloads, *more
         ]  # fmt: skip
 
     def run(self, *more: str, expect: int = 0) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 # A method names directories and rows of tables; a dot stands before what was done with its model.
 METHOD = re.compile(r"[A-Za-z0-9_-]+")
@@ -81,3 +81,17 @@ class MiniConfig:
         within(self, 0, MAX_SEED, "seed")
         within(self, 1, math.inf, "num_speakers")
         positive(self, "speaker_s", "target_speaker_s", "noise_share")
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Stage score."""
+
+    metrics: list[Literal["si_sdr", "sdr", "pesq", "estoi"]] = field(
+        default_factory=lambda: ["si_sdr", "sdr", "pesq", "estoi"]
+    )
+
+    def __post_init__(self) -> None:
+        if "si_sdr" not in self.metrics:
+            raise ValueError("metrics needs si_sdr: the systems are put in order by it")
+        unique("metrics", self.metrics)

@@ -29,6 +29,8 @@ SHORTHANDS = {
     "musan_dir": "corpus.musan_dir",
     "noise_dir": "corpus.noise_dir",
     "voice_dir": "corpus.voice_dir",
+    "wsj0_dir": "corpus.wsj0_dir",
+    "lists_dir": "corpus.lists_dir",
 }
 
 # Options whose value is a whole number, and an example for those who give another.

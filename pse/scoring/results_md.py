@@ -57,6 +57,15 @@ class Claim:
     verdict: str
 
 
+@dataclass(frozen=True)
+class Extra:
+    """A table that no test set's rows make: a heading, and cells of plain text, the first column left."""
+
+    heading: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
 def from_summary(
     summary: Mapping[str, Any], columns: Sequence[str] = COLUMNS, **fields: Any
 ) -> tuple[Row, list[str]]:
@@ -94,6 +103,7 @@ class Header(TypedDict, total=False):
     commands: Mapping[str, Sequence[str]]
     notes: Mapping[str, Sequence[str]]
     claims: Sequence[Claim]
+    extras: Sequence[Extra]
 
 
 ENVIRONMENT = {
@@ -264,6 +274,9 @@ def render(experiments: Sequence[Row], header: Header) -> str:
         parts.append("Means ± half-width of the 95 % confidence interval (Student t over the n mixtures).")
     for name in dict.fromkeys(row.test_set for row in experiments):
         parts += _test_set(name, [row for row in experiments if row.test_set == name], header)
+    for extra in header.get("extras", ()):
+        lines = [[_escape(text) for text in row] for row in extra.rows]
+        parts += [f"## {_escape(extra.heading)}", table([_escape(h) for h in extra.headings], lines)]
     claims = header.get("claims", ())
     if claims:
         rows = [[_escape(text) for text in (c.claim, c.source, c.evidence, c.verdict)] for c in claims]

@@ -179,10 +179,11 @@ def average(runs: Sequence[Sequence[ScoreRow]]) -> list[ScoreRow]:
     first, *others = runs
     if any([row.id for row in other] != [row.id for row in first] for other in others):
         raise PseError("runs of different utterances have no mean", None, AGAIN)
-    return [replace(rows[0], after=_mean_scores([row.after for row in rows])) for rows in zip(*runs, strict=True)]
+    return [replace(rows[0], after=mean_scores([row.after for row in rows])) for rows in zip(*runs, strict=True)]
 
 
-def _mean_scores(scores: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
+def mean_scores(scores: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
+    """Means of scores by metric; one that failed anywhere has failed."""
     means: dict[str, Value] = {}
     for name in scores[0]:
         values = [s[name] for s in scores]

@@ -12,6 +12,7 @@ from pse.recipe.keys import (
     MAX_SEED,
     SAMPLE_RATES_HZ,
     MiniConfig,
+    ScoreConfig,
     method_names,
     one_line,
     positive,
@@ -189,20 +190,6 @@ class FinetuneConfig:
         # As they stand in the names of systems.
         unique("clean_s", [f"{seconds:g}" for seconds in self.clean_s])
         unique("start", self.start)
-
-
-@dataclass(frozen=True)
-class ScoreConfig:
-    """Stage score."""
-
-    metrics: list[Literal["si_sdr", "sdr", "pesq", "estoi"]] = field(
-        default_factory=lambda: ["si_sdr", "sdr", "pesq", "estoi"]
-    )
-
-    def __post_init__(self) -> None:
-        if "si_sdr" not in self.metrics:
-            raise ValueError("metrics needs si_sdr: the systems are put in order by it")
-        unique("metrics", self.metrics)
 
 
 @dataclass(frozen=True)

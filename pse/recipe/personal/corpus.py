@@ -7,6 +7,7 @@ from typing import Any
 
 from pse.errors import PseError
 from pse.io.jsonl import write_json
+from pse.recipe.material import make_mini
 from pse.recipe.options import Context
 from pse.recipe.stage import Task
 
@@ -25,20 +26,7 @@ def tasks(ctx: Context) -> list[Task]:
 
 
 def _mini(ctx: Context, config: Any) -> dict[str, Path]:
-    from pse.corpora import mini
-
-    amounts = config.corpus.mini
-    root = config.corpus.downloads_dir / "mini"
-    mini.make(
-        root,
-        seed=amounts.seed,
-        num_speakers=amounts.num_speakers,
-        seconds_per_speaker=amounts.speaker_s,
-        target_seconds=amounts.target_speaker_s,
-        noise_share=amounts.noise_share,
-        num_jobs=ctx.nj,
-        progress=lambda line: print(line, flush=True),
-    )
+    root = make_mini(ctx, config.corpus.mini, config.corpus.downloads_dir / "mini")
     return {"librispeech": root / "LibriSpeech", "fsd50k": root / "FSD50K", "musan": root / "musan"}
 
 

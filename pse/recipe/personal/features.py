@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pse.recipe.material import cache_task
 from pse.recipe.options import Context
 from pse.recipe.personal.layout import NOISE_SETS, SPEECH_SETS, cache_files, speakers
 from pse.recipe.stage import Task
@@ -23,21 +24,8 @@ FIXED_SETS = {
 def tasks(ctx: Context) -> list[Task]:
     """A cache for every data set, the descriptions of every fixed set, labels for the SNR predictor."""
     speakers(ctx)
-    caches = [_cache(ctx, name) for name in (*SPEECH_SETS, *NOISE_SETS)]
+    caches = [cache_task(ctx, name) for name in (*SPEECH_SETS, *NOISE_SETS)]
     return [*caches, *(_mixtures(ctx, name) for name in FIXED_SETS), _labels(ctx)]
-
-
-def _cache(ctx: Context, name: str) -> Task:
-    source, target = ctx.data / name, ctx.dump / name
-
-    def run(config: Any) -> None:
-        from pse.data.cache_build import build
-
-        build(source, target, config.sample_rate, ctx.nj, lambda line: print(line, flush=True))
-
-    lists = (source / "wav.scp", source / "utt2spk", source / "utt2dur")
-    outputs = (target / "audio.npy", target / "cache.json", target / "wav.scp")
-    return Task(f"cache_{name}", "features", ("sample_rate",), lists, outputs, ctx.dump, run, "data")
 
 
 def _mixtures(ctx: Context, name: str) -> Task:

@@ -1,0 +1,41 @@
+"""What every recipe makes of recordings: the embedded corpus, and audio caches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pse.recipe.keys import MiniConfig
+from pse.recipe.options import Context
+from pse.recipe.stage import Task
+
+
+def make_mini(ctx: Context, amounts: MiniConfig, root: Path) -> Path:
+    """The embedded corpus in `root`, synthesised where it is not there yet."""
+    from pse.corpora import mini
+
+    mini.make(
+        root,
+        seed=amounts.seed,
+        num_speakers=amounts.num_speakers,
+        seconds_per_speaker=amounts.speaker_s,
+        target_seconds=amounts.target_speaker_s,
+        noise_share=amounts.noise_share,
+        num_jobs=ctx.nj,
+        progress=lambda line: print(line, flush=True),
+    )
+    return root
+
+
+def cache_task(ctx: Context, name: str) -> Task:
+    """The task that makes the audio cache dump/<corpus>/<set> from data/<corpus>/<set>."""
+    source, target = ctx.data / name, ctx.dump / name
+
+    def run(config: Any) -> None:
+        from pse.data.cache_build import build
+
+        build(source, target, config.sample_rate, ctx.nj, lambda line: print(line, flush=True))
+
+    lists = (source / "wav.scp", source / "utt2spk", source / "utt2dur")
+    outputs = (target / "audio.npy", target / "cache.json", target / "wav.scp")
+    return Task(f"cache_{name}", "features", ("sample_rate",), lists, outputs, ctx.dump, run, "data")

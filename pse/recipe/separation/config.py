@@ -1,0 +1,220 @@
+"""Every config key of the separation recipes, with its type and default."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pse.data.speech_mixture import Pairing
+from pse.inference.clustering import Clustering
+from pse.recipe.keys import (
+    MAX_SEED,
+    METHOD,
+    SAMPLE_RATES_HZ,
+    MiniConfig,
+    ScoreConfig,
+    method_names,
+    one_line,
+    positive,
+    within,
+)
+from pse.training.config import TrainingConfig
+
+# The lists and levels of WSJ0-mix have two to five speakers.
+MOST_SPEAKERS = 5
+
+
+def _speakers(config: Any, *counts: int) -> None:
+    if not counts or not all(2 <= c <= MOST_SPEAKERS for c in counts):
+        raise ValueError(f"num_speakers must be from 2 to {MOST_SPEAKERS}, got {config.num_speakers}")
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """Where the speech comes from.
+
+    name: mini is synthesised and laid out as WSJ0 is; wsj0 is LDC93S6A or LDC93S6B in wsj0_dir, mixed by
+    the published lists, which are in lists_dir or downloaded into downloads_dir; librispeech is any part
+    of LibriSpeech in librispeech_dir; own is voice_dir, one folder of recordings a speaker.
+    """
+
+    name: Literal["mini", "wsj0", "librispeech", "own"] = "mini"
+    wsj0_dir: Path | None = None
+    lists_dir: Path | None = None
+    librispeech_dir: Path | None = None
+    voice_dir: Path | None = None
+    downloads_dir: Path = Path("downloads")
+    mini: MiniConfig = field(default_factory=MiniConfig)
+
+    def __post_init__(self) -> None:
+        one_line(self)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Who is heard in training, and whose speech is kept for tests, where no list says so.
+
+    split: a TSV with the columns id and split (train, dev or valid, test or open) that tells it speaker by
+    speaker; null draws so many valid and open speakers with `seed`, as many women as men where the sexes
+    are known. closed_share: of the utterances of a training speaker with several, kept for closed tests.
+    """
+
+    seed: int = 0
+    split: Path | None = None
+    valid_speakers: int = 10
+    open_speakers: int = 18
+    closed_share: float = 0.2
+    min_duration_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        within(self, 0, MAX_SEED, "seed")
+        within(self, 2, math.inf, "valid_speakers", "open_speakers")
+        within(self, 0, 0.9, "closed_share")
+        positive(self, "min_duration_s")
+
+
+@dataclass(frozen=True)
+class SetConfig:
+    """A fixed set of mixtures of closed (heard in training, other utterances) or open speakers."""
+
+    speech: Literal["closed", "open"]
+    num_speakers: int = 2
+    pairing: Pairing = "whole"
+    num_mixtures: int = 100
+
+    def __post_init__(self) -> None:
+        _speakers(self, self.num_speakers)
+        within(self, 1, math.inf, "num_mixtures")
+
+
+@dataclass(frozen=True)
+class MixtureConfig:
+    """How speakers are mixed. seed: of the fixed sets, which all seeds of a training share.
+
+    spread_db: the louder of two speakers is up to this much louder. max_duration_s: of a mixture of a fixed
+    set, which is no longer than its shortest utterance. tests: the sets that are separated and scored,
+    by name; those of wsj0 that the published lists make are named closed_2, open_2, closed_3, ..
+    """
+
+    seed: int = 0
+    spread_db: float = 5.0
+    max_duration_s: float = 10.0
+    valid_duration_s: float = 4.0
+    num_valid: int = 64
+    tests: dict[str, SetConfig] = field(
+        default_factory=lambda: {"closed_2": SetConfig("closed"), "open_2": SetConfig("open")}
+    )
+
+    def __post_init__(self) -> None:
+        within(self, 0, MAX_SEED, "seed")
+        within(self, 0, 100, "spread_db")
+        positive(self, "max_duration_s", "valid_duration_s")
+        within(self, 1, math.inf, "num_valid")
+        for name in self.tests:
+            if not METHOD.fullmatch(name) or name == "valid":
+                raise ValueError(f"{name!r} cannot name a test set; use letters, digits, _ and -, and not valid")
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """One way of separating: a trained model, or a baseline that is not.
+
+    objective: how the model is trained; null for baselines. baseline: e.g. {name: ibm}; see
+    pse/baselines. model: in place of pretrain.model. training: keys that differ from those of the section.
+    num_speakers, pairing, segment_s: of the mixtures trained on; null takes those of the section.
+    start: the method whose best weights are the first ones (stage finetune).
+    """
+
+    objective: dict[str, Any] | None = None
+    baseline: dict[str, Any] | None = None
+    model: dict[str, Any] | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    num_speakers: list[int] = field(default_factory=lambda: [2])
+    pairing: Pairing = "whole"
+    segment_s: float | None = None
+    start: str | None = None
+
+    def __post_init__(self) -> None:
+        _speakers(self, *self.num_speakers)
+        if self.segment_s is not None:
+            positive(self, "segment_s")
+        if (self.objective is None) == (self.baseline is None):
+            raise ValueError("a method has either an objective or a baseline")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Stages pretrain and finetune: the methods by name, and what they share.
+
+    segment_s: length of the examples; 0.8 s are 100 frames. statistics: normalise the log magnitudes by
+    their mean and deviation over the first so many training examples; 0 leaves them as they are.
+    """
+
+    model: dict[str, Any] = field(default_factory=dict)
+    methods: dict[str, MethodConfig] = field(default_factory=dict)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    segment_s: float = 0.8
+    statistics: int = 256
+
+    def __post_init__(self) -> None:
+        method_names(self.methods)
+        positive(self, "segment_s")
+        within(self, 0, math.inf, "statistics")
+
+
+@dataclass(frozen=True)
+class SeparateConfig:
+    """Stage enhance: the ways of clustering, each a condition of every embedding model."""
+
+    clustering: dict[str, Clustering] = field(default_factory=lambda: {"global": Clustering()})
+
+    def __post_init__(self) -> None:
+        for name in self.clustering:
+            if not METHOD.fullmatch(name):
+                raise ValueError(f"{name!r} cannot name a way of clustering; use letters, digits, _ and -")
+
+
+@dataclass(frozen=True)
+class PaperConfig:
+    """A number of the paper to set beside ours: improvement in SDR, in dB, of a condition on a set."""
+
+    table: str
+    condition: str
+    test: str
+    sexes: str
+    sdr_i_db: float
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Stage report: examples on the listening page, and the paper's numbers."""
+
+    num_examples: int = 4
+    paper: list[PaperConfig] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        within(self, 0, math.inf, "num_examples")
+
+
+@dataclass(frozen=True)
+class SeparationConfig:
+    """The whole recipe. seed: of first weights and of the mixtures drawn for training."""
+
+    pretrain: TrainConfig
+    seed: int = 0
+    num_seeds: int = 1
+    sample_rate: int = 8000
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
+    finetune: TrainConfig = field(default_factory=TrainConfig)
+    separate: SeparateConfig = field(default_factory=SeparateConfig)
+    score: ScoreConfig = field(default_factory=lambda: ScoreConfig(["si_sdr", "sdr"]))
+    report: ReportConfig = field(default_factory=ReportConfig)
+
+    def __post_init__(self) -> None:
+        within(self, 1, 1000, "num_seeds")
+        within(self, 0, MAX_SEED - self.num_seeds, "seed")
+        within(self, *SAMPLE_RATES_HZ, "sample_rate")

@@ -1,0 +1,111 @@
+"""Stage features: audio caches at one rate, active levels, and the descriptions of the fixed mixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pse.errors import PseError
+from pse.recipe.material import cache_task
+from pse.recipe.options import Context
+from pse.recipe.separation.config import SetConfig
+from pse.recipe.separation.layout import VALID, cache_files, speech_sets, valid_speech, voices
+from pse.recipe.stage import Task
+
+# Utterances whose level is measured to see that the audio is that of the published levels.
+CHECKED = 20
+
+
+def tasks(ctx: Context) -> list[Task]:
+    """A cache and the levels of every set of speech; every fixed set of mixtures."""
+    made = [t for name in speech_sets(ctx) for t in (cache_task(ctx, name), _levels(ctx, name))]
+    return [*made, *(_mixtures(ctx, name) for name in (VALID, *ctx.config.mixture.tests))]
+
+
+def _levels(ctx: Context, name: str) -> Task:
+    target = ctx.dump / "levels" / name / "utt2active_level"
+    published = ctx.data / "lists" / "utt2active_level"
+    listed = (published,) if ctx.config.corpus.name == "wsj0" else ()
+
+    def run(config: Any) -> None:
+        from pse.data.cache import AudioCache
+        from pse.io.atomic import write_text
+        from pse.io.tables import render
+
+        cache = AudioCache(ctx.dump / name)
+        levels = _published(published, cache) if listed else dict(_measured(cache, cache.ids, ctx.nj))
+        write_text(target, render(target.name, levels))
+        print(f"{name}: active level of {len(levels)} utterances", flush=True)
+
+    inputs = (ctx.dump / name / "cache.json", *listed)
+    return Task(f"levels_{name}", "features", (), inputs, (target,), ctx.dump, run, "features", wave=1)
+
+
+def _published(path: Path, cache: Any) -> dict[str, str]:
+    """Published levels of a cache's utterances; measured ones of some tell whether it is the same audio."""
+    from pse.data.wsj0_mix import level_fault
+    from pse.io.tables import read_table
+
+    told = read_table(path)
+    some = cache.ids[:: max(1, len(cache.ids) // CHECKED)]
+    measured = {u: 10 ** (float(db) / 10) for u, db in _measured(cache, some, 1)}
+    if fault := level_fault(measured, {u: 10 ** (float(told[u]) / 10) for u in some if u in told}):
+        raise PseError(fault, cache.directory, "copy the .wv1 files from the discs")
+    others = [u for u in cache.ids if u not in told]
+    return {u: told[u] for u in cache.ids if u in told} | dict(_measured(cache, others, 1))
+
+
+def _measured(cache: Any, utts: Sequence[str], nj: int) -> Iterator[tuple[str, str]]:
+    """Active level of utterances (ITU-T P.56) in dB re full scale."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from pse.dsp.active_level import active_level
+
+    with ThreadPoolExecutor(max(1, nj)) as pool:
+        levels = pool.map(lambda u: active_level(cache.read(u), cache.sample_rate).level_db, utts)
+        yield from ((u, f"{level:.4f}") for u, level in zip(utts, levels, strict=True))
+
+
+def _mixtures(ctx: Context, name: str) -> Task:
+    directory = ctx.dump / "mixtures" / name
+    wanted = ctx.config.mixture.tests.get(name)
+    speech = valid_speech(ctx) if wanted is None else wanted.speech
+    published = ctx.data / "lists" / f"{name}.txt"
+    listed = (published,) if published.is_file() else ()
+
+    def run(config: Any) -> None:
+        from pse.data.fixed import write_fixed
+
+        specs = list(_described(ctx, speech, published)) if listed else list(_drawn(ctx, config, name, speech, wanted))
+        write_fixed(directory, specs, {"speech": speech})
+        seconds = sum(s.num_samples for s in specs) / config.sample_rate
+        print(f"{name}: {len(specs)} mixtures, {seconds / 60:.1f} min", flush=True)
+
+    outputs = (directory / "specs.jsonl", directory / "sources.json")
+    inputs = (*cache_files(ctx, speech), *listed)
+    reads = ("sample_rate", "mixture")
+    return Task(f"mixtures_{name}", "features", reads, inputs, outputs, ctx.dump, run, "features", wave=2)
+
+
+def _drawn(ctx: Context, config: Any, name: str, speech: str, wanted: SetConfig | None) -> Iterator[Any]:
+    """Descriptions of a set that no list describes."""
+    from pse.data.speech_mixture import SpeakerSampler, peak_scaled
+
+    mixture, spoken = config.mixture, voices(ctx, speech)
+    longest = mixture.valid_duration_s if wanted is None else mixture.max_duration_s
+    wanted = wanted or SetConfig("closed", num_mixtures=mixture.num_valid)
+    sampler = SpeakerSampler(
+        spoken, round(longest * config.sample_rate), mixture.seed, name, (wanted.num_speakers,), wanted.pairing,
+        mixture.spread_db, whole=True,
+    )  # fmt: skip
+    yield from (peak_scaled(sampler.spec(i), spoken.cache) for i in range(wanted.num_mixtures))
+
+
+def _described(ctx: Context, speech: str, published: Path) -> Iterator[Any]:
+    """Descriptions of the mixtures of a published list."""
+    from pse.data import wsj0_mix
+    from pse.data.speech_mixture import listed
+
+    spoken = voices(ctx, speech)
+    yield from (listed(e, spoken) for e in wsj0_mix.parse(published.read_text(encoding="ascii"), published))

@@ -1,0 +1,185 @@
+"""Where the recipe's files stand, and which systems, conditions and sets there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pse.config import bind, plain
+from pse.recipe.options import Context
+from pse.recipe.separation.config import MethodConfig
+from pse.training.config import TrainingConfig
+
+# What decides a mixture that is drawn for training.
+MIXING = ("mixture.spread_db",)
+VALID = "valid"
+
+
+@dataclass(frozen=True)
+class System:
+    """A trained model or a baseline: a method with one seed, whose name ends with it unless it is the config's own."""
+
+    method: str
+    seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the model's directory."""
+        return self.method if self.seed is None else f"{self.method}.seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A system and, where its model gives embeddings, how they are clustered: the row of a table."""
+
+    system: System
+    clustering: str | None = None
+
+    @property
+    def row(self) -> str:
+        """Name of the row, e.g. dc.global; the same for all seeds."""
+        return ".".join(p for p in (self.system.method, self.clustering) if p)
+
+    @property
+    def name(self) -> str:
+        """Name of its directories, e.g. dc.seed1.global."""
+        return ".".join(p for p in (self.system.name, self.clustering) if p)
+
+
+def speech_sets(ctx: Context) -> tuple[str, ...]:
+    """The sets of speech: validation is on other speakers, or where lists say so on closed ones."""
+    return ("train", "closed", "open", *((VALID,) if valid_speech(ctx) == VALID else ()))
+
+
+def valid_speech(ctx: Context) -> str:
+    """Whose speech training is validated on."""
+    return VALID if ctx.config.corpus.name in ("librispeech", "own") else "closed"
+
+
+def stage_of(ctx: Context, method: str) -> str:
+    """The stage that trains a method."""
+    return "pretrain" if method in ctx.config.pretrain.methods else "finetune"
+
+
+def method_of(ctx: Context, system: System) -> MethodConfig:
+    """The config of a system's method."""
+    return getattr(ctx.config, stage_of(ctx, system.method)).methods[system.method]
+
+
+def model_of(ctx: Context, system: System) -> tuple[dict[str, Any], str]:
+    """The mapping of a system's model and the key it stands under: its own, its start's, or that of pretrain."""
+    method, stage = method_of(ctx, system), stage_of(ctx, system.method)
+    if method.model is not None:
+        return method.model, f"{stage}.methods.{system.method}.model"
+    if method.start is not None:
+        return model_of(ctx, System(method.start))
+    return ctx.config.pretrain.model, "pretrain.model"
+
+
+def training_of(ctx: Context, system: System) -> tuple[TrainingConfig, str]:
+    """How a system is trained, and the config section that says so."""
+    method, stage = method_of(ctx, system), stage_of(ctx, system.method)
+    base = getattr(ctx.config, stage).training
+    where = f"{stage}.methods.{system.method}.training"
+    return bind(type(base), plain(base) | method.training, where) if method.training else base, f"{stage}.training"
+
+
+def segment_samples(ctx: Context, system: System) -> int:
+    """Length of the examples that a system is trained on."""
+    method, stage = method_of(ctx, system), stage_of(ctx, system.method)
+    seconds = method.segment_s or getattr(ctx.config, stage).segment_s
+    return round(seconds * ctx.config.sample_rate)
+
+
+def seeds(ctx: Context) -> list[int | None]:
+    """The seeds of every training, the config's own first."""
+    return [None, *(ctx.config.seed + k for k in range(1, ctx.config.num_seeds))]
+
+
+def seed_of(ctx: Context, system: System) -> int:
+    """The seed of a system's training."""
+    return ctx.config.seed if system.seed is None else system.seed
+
+
+def trainings(ctx: Context, stage: str) -> Iterator[System]:
+    """The systems that a stage trains."""
+    for name, method in getattr(ctx.config, stage).methods.items():
+        if method.objective is not None:
+            yield from (System(name, seed) for seed in seeds(ctx))
+
+
+def systems(ctx: Context) -> Iterator[System]:
+    """All systems, baselines first."""
+    for stage in ("pretrain", "finetune"):
+        yield from (System(n) for n, m in getattr(ctx.config, stage).methods.items() if m.baseline is not None)
+    for stage in ("pretrain", "finetune"):
+        yield from trainings(ctx, stage)
+
+
+def directory(ctx: Context, system: System) -> Path:
+    """The experiment directory of a system's training."""
+    return ctx.exp / stage_of(ctx, system.method) / system.name
+
+
+def trained(ctx: Context, system: System) -> tuple[Path, ...]:
+    """What stands for the weights of a system: which checkpoint is best, and that training has ended."""
+    if method_of(ctx, system).objective is None:
+        return ()
+    record = ctx.exp / ".done" / stage_of(ctx, system.method) / f"{system.name}.json"
+    return (directory(ctx, system) / "best.json", record)
+
+
+def gives_embeddings(ctx: Context, system: System) -> bool:
+    """Whether what a system is trained to give has to be clustered."""
+    objective = method_of(ctx, system).objective
+    return objective is not None and objective.get("name") == "deep_clustering"
+
+
+def conditions(ctx: Context) -> list[Condition]:
+    """Every system in every way that its output becomes separated speech."""
+    made = []
+    for system in systems(ctx):
+        ways = ctx.config.separate.clustering if gives_embeddings(ctx, system) else [None]
+        made += [Condition(system, way) for way in ways]
+    return made
+
+
+def applies(ctx: Context, condition: Condition, test: str) -> bool:
+    """Whether a condition can separate a test set.
+
+    A net that gives masks has as many as it was trained on speakers, and a dictionary of a speaker needs
+    training speech of that speaker.
+    """
+    method, wanted = method_of(ctx, condition.system), ctx.config.mixture.tests[test]
+    if method.baseline is not None:
+        return method.baseline.get("name") != "nmf" or wanted.speech == "closed"
+    return condition.clustering is not None or method.num_speakers == [wanted.num_speakers]
+
+
+def rows(ctx: Context, test: str) -> dict[str, list[Condition]]:
+    """Row of a table -> its conditions, one for each seed."""
+    table: dict[str, list[Condition]] = {}
+    for condition in conditions(ctx):
+        if applies(ctx, condition, test):
+            table.setdefault(condition.row, []).append(condition)
+    return table
+
+
+def cache_files(ctx: Context, *sets: str) -> tuple[Path, ...]:
+    """The files that stand for the content of these sets' audio and levels."""
+    return tuple(p for s in sets for p in (ctx.dump / s / "cache.json", ctx.dump / "levels" / s / "utt2active_level"))
+
+
+def voices(ctx: Context, name: str) -> Any:
+    """The speech of a set, with its levels and the speakers' sexes."""
+    from pse.data.cache import AudioCache
+    from pse.data.speech_mixture import Voices
+    from pse.io.tables import read_table
+
+    cache = AudioCache(ctx.dump / name)
+    levels = {u: float(v) for u, v in read_table(ctx.dump / "levels" / name / "utt2active_level").items()}
+    category = ctx.dump / name / "utt2category"
+    sexes = read_table(category) if category.is_file() else {}
+    return Voices(cache, levels, {cache.speaker[u]: s for u, s in sexes.items() if u in cache.speaker})

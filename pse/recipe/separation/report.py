@@ -1,0 +1,111 @@
+"""Stage report: RESULTS.md, and one page with results, mixtures before and after, and curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pse.recipe import reporting
+from pse.recipe.options import Context
+from pse.recipe.separation import results
+from pse.recipe.separation.layout import conditions, model_of, rows
+from pse.recipe.separation.score import scores_of
+from pse.recipe.separation.separate import place_of
+from pse.recipe.stage import Task
+
+RECIPE = "wsj0_2mix_dc"
+
+
+def tasks(ctx: Context) -> list[Task]:
+    """One task: exp/<tag>/RESULTS.md and exp/<tag>/report/index.html."""
+    tests = ctx.config.mixture.tests
+    shown = [scores_of(ctx, t, c.name) for t in tests for found in rows(ctx, t).values() for c in found]
+    page, table = ctx.exp / "report" / "index.html", ctx.exp / "RESULTS.md"
+
+    def run(config: Any) -> None:
+        make_report(ctx, config, table, page)
+
+    models = sorted({model_of(ctx, c.system)[1] for c in conditions(ctx)})
+    reads = ("report", *models, "corpus.name", "seed", "num_seeds", "sample_rate", "mixture.tests", "score.metrics")
+    return [Task("report", "report", reads, tuple(shown), (table, page), ctx.exp, run, made_by="score")]
+
+
+def make_report(ctx: Context, config: Any, table: Path, page: Path) -> None:
+    """Write both files and print where they are."""
+    from pse.io.atomic import write_text
+    from pse.recipe.environment import facts
+    from pse.scoring import report, results_md
+
+    found, notes = results.result_rows(ctx)
+    extras = [*results.sex_tables(ctx), *results.paper_table(ctx)]
+    about, command = facts(), reporting.command(ctx, RECIPE)
+    first, last = found[0].test_set, found[-1].test_set
+    header = about | {
+        "title": f"Results of {ctx.tag}", "generated_by": "pse report", "commands": {last: [command]},
+        "notes": {first: sorted(set(notes)), last: results.notes_on_data(ctx)}, "extras": extras,
+    }  # fmt: skip
+    write_text(table, results_md.render(found, header))
+    order = {test: results.best_first(ctx, test) for test in config.mixture.tests}
+    sections = [
+        *(_table(found, title) for title in dict.fromkeys(r.test_set for r in found)),
+        *(report.Table(e.heading, e.headings, e.rows) for e in extras),
+        *(_boxes(ctx, test, names) for test, names in order.items()),
+        *(_examples(ctx, config, test, names) for test, names in order.items()),
+        reporting.learning_curves(ctx),
+        report.Text("How this was made", [*sorted(set(notes)), *results.notes_on_data(ctx)], [command]),
+    ]
+    subtitle = f"{config.corpus.name}; {about['machine']}; commit {about['commit']}; {about['date']}"
+    report.write(page, "Speaker separation", sections, subtitle, "Made by pse, stage report.")
+    print(f"{table}\n{page}", flush=True)
+
+
+def _table(found: list[Any], title: str) -> Any:
+    from pse.scoring.report import Table
+    from pse.scoring.results_md import cells
+
+    columns, lines = cells([r for r in found if r.test_set == title])
+    return Table(title, columns, lines, "Means ± half-width of the 95 % confidence interval over the mixtures")
+
+
+def _boxes(ctx: Context, test: str, order: list[str]) -> Any:
+    from pse.scoring.plots import gains
+    from pse.scoring.report import Figures, Picture
+    from pse.scoring.tables import column, numbers
+
+    found = rows(ctx, test)
+    values = {n: list(numbers(column(results.scores(ctx, test, found[n]), "si_sdr_i")).values()) for n in order}
+    png = gains({n: v for n, v in values.items() if v}, path=ctx.exp / "images" / f"gains_{test}.png")
+    return Figures(f"Gain on {test}", [Picture(png, f"Box plots of the SI-SDR improvement on {test}")])
+
+
+def _examples(ctx: Context, config: Any, test: str, order: list[str]) -> Any:
+    """The best, the worst and middling mixtures of the best system."""
+    from pse.scoring.report import Examples
+    from pse.scoring.tables import column, numbers
+
+    condition = rows(ctx, test)[order[0]][0]
+    scored = {r.id: r for r in results.scores(ctx, test, [condition])}
+    ranked = sorted(gains := numbers(column(scored.values(), "si_sdr_i")), key=gains.__getitem__, reverse=True)
+    count = min(config.report.num_examples, len(ranked))
+    places = [round(i * (len(ranked) - 1) / max(1, count - 1)) for i in range(count)]
+    made = [_example(ctx, test, condition, scored[ranked[p]], f"{p + 1} of {len(ranked)}") for p in places]
+    intro = f"What {condition.row} makes of mixtures of {test}, from the best to the worst by SI-SDR improvement."
+    return Examples(f"Listen: {test}", made, intro)
+
+
+def _example(ctx: Context, test: str, condition: Any, row: Any, rank: str) -> Any:
+    from pse.data.fixed import FixedMixtures
+    from pse.data.speech_mixture import render_sources
+    from pse.io import audio
+    from pse.recipe.separation.score import assigned
+    from pse.scoring.report import Example
+
+    mixtures = FixedMixtures(ctx.dump, test)
+    spec = next(s for s in mixtures.specs if s.id == row.id)
+    sources, rate = render_sources(spec, mixtures.sources.speech), mixtures.sources.speech.sample_rate
+    wav = place_of(ctx, condition, test) / "wav"
+    wavs = assigned(sources, [audio.read(wav / f"{spec.id}_{n + 1}.wav", rate)[0] for n in range(len(sources))])
+    signals = {"mixture": sources.sum(0)}
+    for n, (source, estimate) in enumerate(zip(sources, wavs, strict=True), 1):
+        signals |= {f"speaker {n}, separated": estimate, f"speaker {n}": source}
+    return Example(f"{spec.id}, speakers {row.speaker} ({rank})", rate, signals, row)

@@ -1,0 +1,152 @@
+"""What the training stages of this recipe share: checks of a config, samplers, one training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pse.config import bind, plain
+from pse.errors import PseError
+from pse.recipe import fitting
+from pse.recipe.options import Context
+from pse.recipe.separation.layout import (
+    MIXING,
+    VALID,
+    System,
+    cache_files,
+    directory,
+    method_of,
+    model_of,
+    seed_of,
+    segment_samples,
+    stage_of,
+    trained,
+    training_of,
+    trainings,
+    valid_speech,
+    voices,
+)
+from pse.recipe.stage import Task
+from pse.registry import find
+
+CHECK_SAMPLES = 4096
+
+
+def check(config: Any) -> None:
+    """Build and try every model and bind every objective of a config, so that a fault is told at once.
+
+    Raises PseError: a model of another rate or without the output that its objective needs, an
+    objective, option or baseline that there is not, a start that no stage trains.
+    """
+    for stage in ("pretrain", "finetune"):
+        section = getattr(config, stage)
+        for name, method in section.methods.items():
+            _check_method(config, stage, name, method)
+    if not config.pretrain.methods:
+        fix = "name one, e.g. methods: {dc: {objective: {name: deep_clustering}}}"
+        raise PseError("no method is given", "pretrain.methods", fix)
+    twice = sorted(set(config.pretrain.methods) & set(config.finetune.methods))
+    if twice:
+        raise PseError(f"{twice[0]!r} is a method of pretrain too", "finetune.methods", "give it another name")
+
+
+def _check_method(config: Any, stage: str, name: str, method: Any) -> None:
+    place, section = f"{stage}.methods.{name}", getattr(config, stage)
+    bind(type(section.training), plain(section.training) | method.training, f"{place}.training")
+    if (method.start is None) == (stage == "finetune") and method.objective is not None:
+        fix = "set start: to a method of pretrain" if stage == "finetune" else "move it to finetune.methods"
+        raise PseError("a method of finetune has a start, one of pretrain has none", place, fix)
+    if method.baseline is not None:
+        from pse.recipe.separation.separators import bound_baseline
+
+        bound_baseline(method.baseline, f"{place}.baseline")
+        return
+    known = config.pretrain.methods
+    if method.start is not None and (method.start not in known or known[method.start].objective is None):
+        trained_ones = ", ".join(n for n, m in known.items() if m.objective is not None)
+        raise PseError(f"{method.start!r} is no trained method of pretrain", f"{place}.start", f"one of {trained_ones}")
+    name, options = fitting.split_objective(method.objective, place)
+    plugin = find("objective", name, place)
+    bound = bind(plugin.Options, options, place)
+    mapping = method.model or (known[method.start].model if method.start else None) or config.pretrain.model
+    _check_model(config, mapping, place, plugin, bound, method)
+
+
+def _check_model(config: Any, mapping: dict[str, Any], place: str, plugin: Any, options: Any, method: Any) -> None:
+    import torch
+
+    from pse.models.base import build
+
+    if not mapping:
+        raise PseError("has no model", place, "set pretrain.model, e.g. conf/models/blstm_2x300.yaml")
+    # What is drawn here must not move the numbers of a training in the same process.
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        model = build(mapping, f"{place}.model").eval()
+        out = model(0.1 * torch.randn(1, CHECK_SAMPLES))
+    if model.sample_rate != config.sample_rate:
+        fix = f"set {place}.sample_rate={config.sample_rate} or sample_rate={model.sample_rate} (--fs)"
+        raise PseError(f"is a model for {model.sample_rate} Hz, the recipe runs at {config.sample_rate} Hz", place, fix)
+    plugin.check(out, options, method.num_speakers, place)
+
+
+def training_task(ctx: Context, system: System) -> Task:
+    """The task of one training."""
+    method, stage, place = method_of(ctx, system), stage_of(ctx, system.method), directory(ctx, system)
+    inputs = [*cache_files(ctx, "train", valid_speech(ctx)), ctx.dump / "mixtures" / VALID / "specs.jsonl"]
+    if method.start is not None:
+        inputs += trained(ctx, System(method.start, system.seed))
+    own = (f"{stage}.segment_s", f"{stage}.statistics", f"{stage}.methods.{system.method}")
+    keys = dict.fromkeys(("seed", "sample_rate", *MIXING, *own, model_of(ctx, system)[1], training_of(ctx, system)[1]))
+
+    def run(config: Any) -> None:
+        train_system(ctx, config, system)
+
+    return Task(
+        system.name, stage, tuple(keys), tuple(inputs), (place / "best.json",), ctx.exp, run,
+        made_by="features" if method.start is None else "pretrain", own_process=True, place=place,
+        facts={} if system.seed is None else {"seed of this training": system.seed},
+    )
+
+
+def tasks_of(ctx: Context, stage: str) -> list[Task]:
+    """One training a system."""
+    return [training_task(ctx, s) for s in trainings(ctx, stage)]
+
+
+def train_system(ctx: Context, config: Any, system: System) -> None:
+    """Train one system in its directory."""
+    from pse.data.fixed import FixedMixtures
+    from pse.data.speech_mixture import SpeakerSampler, render_sources
+
+    method, stage = method_of(ctx, system), stage_of(ctx, system.method)
+    sampler = SpeakerSampler(
+        voices(ctx, "train"), segment_samples(ctx, system), seed_of(ctx, system), stage, method.num_speakers,
+        method.pairing, config.mixture.spread_db,
+    )  # fmt: skip
+    fixed = FixedMixtures(ctx.dump, VALID)
+    valid = ((s, render_sources(s, fixed.sources.speech)) for s in fixed.specs)
+    name, options = fitting.split_objective(method.objective, f"{stage}.methods.{system.method}")
+    plugin = find("objective", name, stage)
+    objective = plugin(sampler, valid, bind(plugin.Options, options, name))
+    count = getattr(config, stage).statistics
+    fitting.fit(
+        directory(ctx, system), model_of(ctx, system), objective, training_of(ctx, system)[0],
+        seed=seed_of(ctx, system), devices=ctx.devices, told=method.objective,
+        start=None if method.start is None else directory(ctx, System(method.start, system.seed)),
+        prepare=lambda net: _set_statistics(net, sampler, range(count)),
+    )  # fmt: skip
+
+
+def _set_statistics(net: Any, sampler: Any, numbers: Iterable[int]) -> None:
+    """Give a net mean and deviation of the log magnitudes of these training examples, if it takes them."""
+    import torch
+
+    from pse.models.base import measure_level
+
+    numbers = list(numbers)
+    if not numbers or not hasattr(net, "set_statistics"):
+        return
+    mixes = torch.stack([torch.from_numpy(sampler.render(i).sum(0)) for i in numbers])
+    spectra = net.transform.stft(mixes / measure_level(mixes, net.normalize))
+    values = net.log_magnitude(spectra).flatten(0, 1).double()
+    net.set_statistics(values.mean(0).float(), values.std(0).float())

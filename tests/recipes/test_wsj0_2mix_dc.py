@@ -1,0 +1,135 @@
+"""The deep clustering recipe, end to end: what it makes, what it does the second time, what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pse.io import audio
+from pse.io.tables import read_table
+from pse.scoring.results_md import parse
+from tests.recipe_place import ROOT, Place
+
+pytestmark = pytest.mark.slow
+
+DIRECTORY = ROOT / "egs" / "wsj0_2mix_dc"
+STAGES = "corpus data features pretrain finetune enhance score report pack".split()
+TINY = """
+corpus:
+  mini: {num_speakers: 10, speaker_s: 25, target_speaker_s: 25, noise_share: 0.01}
+mixture:
+  max_duration_s: 2
+  valid_duration_s: 1
+  num_valid: 4
+  tests:
+    closed_2: {speech: closed, num_mixtures: 4}
+    open_2: {speech: open, num_mixtures: 4}
+    closed_3: {speech: closed, num_speakers: 3, num_mixtures: 2}
+pretrain:
+  model: {name: blstm_embedding, hidden_size: 8, num_layers: 1, embedding_size: 4}
+  training: {batch_size: 8, max_examples: 32, valid_every_examples: 16}
+  statistics: 16
+  methods:
+    ibm: {baseline: {name: oracle, mask: ibm}}
+    dc: {objective: {name: deep_clustering}}
+finetune:
+  training: {batch_size: 4, max_examples: 8, valid_every_examples: 4}
+  methods:
+    dc_long: {start: dc, segment_s: 1.6, objective: {name: deep_clustering}}
+separate:
+  clustering: {global: {restarts: 2}, oracle: {mode: oracle, restarts: 2}}
+report:
+  num_examples: 2
+  paper:
+    - {table: T1, condition: dc.global, test: open_2, sexes: all, sdr_i_db: 5.81}
+    - {table: T1, condition: nmf, test: closed_2, sexes: all, sdr_i_db: 5.06}
+"""
+ROWS = {"ibm", "dc.global", "dc.oracle", "dc_long.global", "dc_long.oracle", "unprocessed mixture"}
+
+
+@pytest.fixture(scope="module")
+def separated(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    place = Place(tmp_path_factory.mktemp("separation"), DIRECTORY, TINY)
+    # In one process: starting one for each of so many small tasks would take longer than they do.
+    place.first = place.run("--nj", "1")
+    return place
+
+
+def test_all_stages_run_and_every_condition_is_scored_on_every_set(separated: Place) -> None:
+    for stage in STAGES:
+        assert f" {stage} ==" in separated.first
+    text = (separated.exp / "RESULTS.md").read_text()
+    by_set: dict[str, set[str]] = {}
+    for row in parse(text):
+        by_set.setdefault(row.test_set.split(":")[0], set()).add(row.tag)
+        assert row.n_failed == 0
+    assert by_set == {"closed_2": ROWS, "open_2": ROWS, "closed_3": ROWS}
+    assert "5.81" in text and "(not run)" in text
+    assert "data:audio/wav;base64," in (separated.exp / "report" / "index.html").read_text()
+
+
+def test_the_ideal_mask_separates_and_every_estimate_has_its_mixtures_length(separated: Place) -> None:
+    gains = {(r.test_set.split(":")[0], r.tag): r.values["si_sdr_i"].mean for r in parse(
+        (separated.exp / "RESULTS.md").read_text())}  # fmt: skip
+    assert all(gains[test, "ibm"] > 8 for test in ("closed_2", "open_2", "closed_3"))
+    from pse.data.fixed import FixedMixtures
+
+    for test, count in (("open_2", 2), ("closed_3", 3)):
+        mixtures = FixedMixtures(separated.root / "dump" / "mini", test)
+        place = separated.exp / f"enhanced_{test}" / "dc.global"
+        assert sorted(p.name for p in place.glob("*.scp")) == [f"spk{n + 1}.scp" for n in range(count)]
+        for spec in mixtures.specs:
+            wavs = [audio.read(read_table(place / f"spk{n + 1}.scp")[spec.id]) for n in range(count)]
+            assert {len(w) for w, _ in wavs} == {spec.num_samples} and {r for _, r in wavs} == {8000}
+
+
+def test_closed_and_open_speakers_are_who_they_should_be(separated: Place) -> None:
+    data = separated.root / "data" / "mini"
+    who = {s: set(read_table(data / s / "utt2spk").values()) for s in ("train", "closed", "open")}
+    said = {s: set(read_table(data / s / "utt2spk")) for s in who}
+    assert who["closed"] <= who["train"] and not who["open"] & who["train"]
+    assert not said["closed"] & said["train"]
+
+
+def test_a_second_run_does_nothing_and_an_option_of_clustering_separates_again_only(separated: Place) -> None:
+    before = separated.files()
+    assert separated.run("--nj", "1").count("nothing to do") == len(STAGES)
+    assert separated.files() == before
+    told = separated.run("--nj", "1", "--set", "separate.clustering.global.restarts=3", "--dry_run")
+    assert "0 of 1 tasks of stage finetune" in told and "6 of 15 tasks of stage enhance" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--corpus", "wsj0"), "no directory is given"),
+        (("--corpus", "wsj0"), "--corpus librispeech"),
+        (("--corpus", "own", "--voice_dir", "nowhere"), "no such directory"),
+        (("--set", "pretrain.methods.dc.start=ibm"), "a method of finetune has a start, one of pretrain has none"),
+        (("--set", "finetune.methods.dc_long.start=ibm"), "'ibm' is no trained method of pretrain"),
+        (("--set", "pretrain.methods.ibm.baseline.mask=ibn"), "mask must be one of ibm, irm, wfm, psm"),
+        (("--set", "pretrain.model.sample_rate=16000"), "is a model for 16000 Hz, the recipe runs at 8000 Hz"),
+        (("--set", "mixture.tests.open_2.num_speakers=6"), "num_speakers must be from 2 to 5"),
+    ],
+)
+def test_what_cannot_run_is_told_in_one_line(tmp_path: Path, options: tuple[str, ...], told: str) -> None:
+    place = Place(tmp_path, DIRECTORY, TINY)
+    said = place.run("--stop_stage", "corpus", *options, expect=1)
+    assert told in said and "Traceback" not in said
+
+
+def test_ones_own_speakers_are_separated(tmp_path: Path, separated: Place) -> None:
+    voices, rng = tmp_path / "voices", np.random.default_rng(0)
+    for s in range(8):
+        for n in range(2):
+            speech = separated.root / "downloads" / "mini_wsj0"
+            wav = sorted(speech.rglob("*.wv1"))[int(rng.integers(4)) + 2 * s]
+            from pse.io import sound
+
+            audio.write(voices / f"p{s}" / f"p{s}_{n}.wav", sound.read(wav)[0], 16000)
+    place = Place(tmp_path, DIRECTORY, TINY)
+    options = ("--set", "data.valid_speakers=2", "--set", "data.open_speakers=2")
+    told = place.run("--corpus", "own", "--voice_dir", str(voices), "--stop_stage", "features", *options)
+    assert "valid: 2 speakers" in told and "open: 2 speakers" in told
