@@ -19,7 +19,7 @@ from pse.clustering.masks import HARDNESS, Silent, binary_masks, permutations, p
 from pse.clustering.spectral import spectral
 from pse.dsp.stft import STFT
 from pse.errors import PseError
-from pse.losses.activity import THRESHOLD_DB, activity, bins
+from pse.losses.activity import THRESHOLD_DB, activity, bins, points, unflattened
 
 Mode = Literal["global", "oracle", "oracle_spectral", "spectral"]
 
@@ -81,14 +81,13 @@ def cluster_masks(
 def _masks(
     embeddings: Tensor, active: Tensor, num_speakers: int, how: Clustering, ids: Sequence[str] | None
 ) -> Tensor:
-    shape = active.shape[1:]
-    points, weights = embeddings.flatten(1, 2), enough(bins(active).float(), num_speakers)
+    vectors, weights = points(embeddings), enough(bins(active).float(), num_speakers)
     by = spectral if how.mode.endswith("spectral") else kmeans
-    clusters = by(points, num_speakers, weights, ids=ids, restarts=how.restarts)
+    clusters = by(vectors, num_speakers, weights, ids=ids, restarts=how.restarts)
     if how.soft and by is kmeans:
-        apart = distances(points, clusters.centroids).unflatten(2, shape)
+        apart = unflattened(distances(vectors, clusters.centroids), active.shape[1])
         return soft_masks(apart, active, how.silent, hardness=how.hardness)
-    return binary_masks(clusters.labels.unflatten(1, shape), num_speakers, active, how.silent)
+    return binary_masks(unflattened(clusters.labels, active.shape[1]), num_speakers, active, how.silent)
 
 
 def _by_segments(
@@ -98,8 +97,8 @@ def _by_segments(
     num_frames, size = spectrum.shape[-1], min(how.segment_frames, spectrum.shape[-1])
     starts = [*range(0, num_frames - size, size), num_frames - size]
     cut = [torch.stack([x[..., s : s + size] for s in starts]) for x in (spectrum, active, sources)]
-    points = torch.stack([embeddings[:, s : s + size] for s in starts])
-    masks = _masks(points, cut[1], num_speakers, how, None)
+    vectors = torch.stack([embeddings[:, s : s + size] for s in starts])
+    masks = _masks(vectors, cut[1], num_speakers, how, None)
     masks = permuted(masks, permutations(masks, cut[0], cut[2]))
     whole = functional.pad(masks[-1], (num_frames - size, 0))
     for start, mask in zip(starts[:-1], masks[:-1], strict=True):

@@ -1,7 +1,7 @@
 """What an embedding net is taught: the dominant source of every bin, and which bins count.
 
-Bins run over frequency, then frames, wherever [K, F] is flattened to N: `bins` is the one place that
-says so, for labels, weights and embeddings [B, K, F, D] alike.
+Bins run over frames, then frequency, wherever [K, F] is flattened to N, as networks make them:
+`bins`, `points` and `unflattened` are the places that say so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ def dominant_source(magnitudes: Tensor) -> Tensor:
 
     magnitudes: [B, S, K, F]; returns one-hot [B, S, K, F] of the same type.
     """
-    return torch.zeros_like(magnitudes).scatter_(1, magnitudes.argmax(1, keepdim=True), 1.0)
+    largest, which = magnitudes[:, 0], torch.zeros_like(magnitudes[:, 0])
+    # By comparison of two at a time: an argmax over an axis that is not the last is many times slower.
+    for s in range(1, magnitudes.shape[1]):
+        louder = magnitudes[:, s] > largest
+        which = which.masked_fill(louder, s)
+        largest = torch.maximum(largest, magnitudes[:, s])
+    sources = torch.arange(magnitudes.shape[1], device=magnitudes.device).view(1, -1, 1, 1)
+    return (which.unsqueeze(1) == sources).to(magnitudes)
 
 
 def activity(
@@ -56,5 +63,15 @@ def activity(
 
 
 def bins(x: Tensor) -> Tensor:
-    """[B, S, K, F] as [B, N, S], and [B, K, F] as [B, N], with N = K F and bin n = k F + f."""
-    return x.flatten(1) if x.dim() == 3 else x.flatten(2).mT
+    """[B, S, K, F] as [B, N, S], and [B, K, F] as [B, N], with N = F K and bin n = f K + k."""
+    return x.mT.flatten(1) if x.dim() == 3 else x.permute(0, 3, 2, 1).flatten(1, 2)
+
+
+def points(embeddings: Tensor) -> Tensor:
+    """Embeddings [B, K, F, D] as [B, N, D], in the order of `bins`; without a copy of what a network made."""
+    return embeddings.transpose(1, 2).flatten(1, 2)
+
+
+def unflattened(values: Tensor, num_bins: int) -> Tensor:
+    """[.., N] in the order of `bins` as [.., K, F]."""
+    return values.unflatten(-1, (-1, num_bins)).mT

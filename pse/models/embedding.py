@@ -11,10 +11,10 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pse.dsp.stft import STFT
 from pse.models.base import Model, Normalize, Output, require_positive
+from pse.models.unit_vectors import unit_vectors
 
 Activation = Literal["tanh", "logistic", "linear"]
 # Of magnitudes of a signal of level 1: 80 dB below those of noise of that level.
@@ -77,19 +77,12 @@ class EmbeddingModel(Model):
         """The same of a spectrum [B, K, F]."""
         feature = (self.log_magnitude(spectrum) - self.mean) / self.deviation
         hidden = self.encode(feature)
-        out = Output(embeddings=self._unit(self.embed(hidden)))
+        values = self.embed(hidden)
+        vectors = unit_vectors(values, values.shape[2] // self.transform.num_bins, self.activation)
+        out = Output(embeddings=vectors.transpose(1, 2))
         if self.mask is not None:
             masks = self.mask(hidden).float().unflatten(2, (self.num_masks, -1)).softmax(2).permute(0, 2, 3, 1)
             sources = (spectrum[:, None] * masks).flatten(0, 1)
             out.masks = masks
             out.wavs = self.transform.istft(sources, num_samples).unflatten(0, (len(masks), -1))
         return out
-
-    def _unit(self, values: Tensor) -> Tensor:
-        """Unit vectors [B, K, F, D] of the net's output [B, F, K D]; in float32 whatever the autocast."""
-        if self.activation == "tanh":
-            values = values.tanh()
-        elif self.activation == "logistic":
-            values = values.sigmoid()
-        vectors = values.unflatten(2, (self.transform.num_bins, -1)).float()
-        return functional.normalize(vectors, dim=3, eps=1e-8).transpose(1, 2)

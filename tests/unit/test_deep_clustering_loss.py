@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pse.errors import PseError
-from pse.losses.activity import RULES, activity, bins, dominant_source
+from pse.losses.activity import RULES, activity, bins, dominant_source, points, unflattened
 from pse.losses.deep_clustering import (
     NAMES,
     _products,
@@ -247,6 +247,7 @@ def test_activity_ignores_the_level_and_knows_silence_and_whole_recordings() -> 
 
 def test_bins_have_one_order_for_labels_weights_and_embeddings() -> None:
     x = torch.randn(2, 3, 5, 4)
-    n = 2 * 4 + 1
+    n = 1 * 5 + 2
     assert torch.equal(bins(x)[:, n], x[:, :, 2, 1]) and torch.equal(bins(x[:, 0])[:, n], x[:, 0, 2, 1])
-    assert torch.equal(x.permute(0, 2, 3, 1).flatten(1, 2), bins(x))
+    assert torch.equal(points(x.permute(0, 2, 3, 1)), bins(x))
+    assert torch.equal(unflattened(bins(x[:, 0]), 5), x[:, 0]) and torch.equal(unflattened(bins(x).mT, 5), x)

@@ -12,7 +12,7 @@ from pse.clustering.kmeans import kmeans
 from pse.clustering.masks import SILENT, binary_masks, permutations, permuted, soft_masks
 from pse.dsp.stft import STFT
 from pse.errors import PseError
-from pse.losses.activity import activity, bins, dominant_source
+from pse.losses.activity import activity, bins, dominant_source, unflattened
 
 B, S, K, F = 2, 3, 9, 7
 
@@ -96,7 +96,7 @@ def test_ideal_embeddings_lead_to_the_ideal_masks() -> None:
     sources = _random(10, 1, S, K, F).abs()
     ideal = dominant_source(sources)
     found = kmeans(bins(ideal), S, bins(activity(sources)).float())
-    masks = binary_masks(found.labels.view(1, K, F), S)
+    masks = binary_masks(unflattened(found.labels, K), S)
     assert torch.equal(permuted(masks, permutations(masks, sources.sum(1), sources)), ideal)
 
 

@@ -12,7 +12,7 @@ from pse.data.collate import Batch
 from pse.errors import PseError
 from pse.inference.clustering import cluster_masks, masked
 from pse.losses import deep_clustering as losses
-from pse.losses.activity import THRESHOLD_DB, Rule, activity, bins, dominant_source
+from pse.losses.activity import THRESHOLD_DB, Rule, activity, bins, dominant_source, points
 from pse.losses.mask_inference import mask_loss
 from pse.models.base import Output
 from pse.training.objectives.base import LossOut
@@ -77,8 +77,8 @@ class DeepClustering(Separation):
     def _affinity_loss(self, spectra: Tensor, embeddings: Tensor) -> Tensor:
         mixture, sources = spectra[:, 0].abs(), spectra[:, 1:].abs()
         active = activity(sources, mixture, rule=self.options.rule, threshold_db=self.options.threshold_db)
-        labels, points = bins(dominant_source(sources)), embeddings.flatten(1, 2)
-        return losses.deep_clustering_loss(self.options.loss, points, labels, bins(active).float(), bins(mixture))
+        labels, weights = bins(dominant_source(sources)), bins(active).float()
+        return losses.deep_clustering_loss(self.options.loss, points(embeddings), labels, weights, bins(mixture))
 
 
 def _spectra(model: nn.Module, batch: Batch) -> Tensor:
