@@ -227,11 +227,12 @@ def remove(paths: Iterable[Path]) -> None:
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Adam's moments and step counts by parameter name: `exp_avg:encoder.weight`, ..."""
+    """Moments and step counts by parameter name: `exp_avg:encoder.weight`, ..."""
     out: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
-            out[f"{key}:{name}"] = value
+            if value is not None:
+                out[f"{key}:{name}"] = value
     return out
 
 

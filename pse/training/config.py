@@ -14,8 +14,10 @@ FREE_KEYS = ("max_examples", "min_examples", "patience_examples", "checkpoint_ev
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train: Adam with a clipped gradient, stopping counted in examples.
+    """How to train: a clipped gradient, stopping counted in examples.
 
+    optimizer: adam, or sgd with momentum. weight_noise: standard deviation of Gaussian noise that is added
+        to the weights for the gradient of a step and taken away before the update (Graves, NIPS 2011).
     lr: 1e-3 from scratch; 1e-4 is published for fine-tuning.
     lr_schedule: constant, or half_then_decay (constant until half of max_examples, then linearly to 0).
     batch_size: examples of a step over all processes.
@@ -29,6 +31,9 @@ class TrainingConfig:
     keep_checkpoints: how many of the newest stay on disk, besides the best.
     """
 
+    optimizer: Literal["adam", "sgd"] = "adam"
+    momentum: float = 0.9
+    weight_noise: float = 0.0
     lr: float = 1e-3
     lr_schedule: Literal["constant", "half_then_decay"] = "constant"
     batch_size: int = 64
@@ -48,6 +53,10 @@ class TrainingConfig:
         for name in ("min_examples", "patience_examples", "clip_grad_norm", "checkpoint_every_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be from 0 to below 1, got {self.momentum}")
+        if not (self.weight_noise >= 0 and math.isfinite(self.weight_noise)):
+            raise ValueError(f"weight_noise must not be negative, got {self.weight_noise}")
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise ValueError(f"lr must be positive, got {self.lr}")
 

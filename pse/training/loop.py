@@ -1,7 +1,7 @@
 """The training loop: the same examples in the same order on any machine, and a run that survives.
 
 Every example, and torch's generator in every step, is a function of (seed, position), and so is the
-learning rate. What a checkpoint holds besides is the weights, Adam's moments and a few counters:
+learning rate. What a checkpoint holds besides is the weights, the optimizer's moments and a few counters:
 on a processor a resumed run ends with the same weights, bit for bit, as one that never stopped.
 """
 
@@ -26,6 +26,7 @@ from pse.training import checkpoint, guard
 from pse.training.config import TrainingConfig
 from pse.training.engine import Engine
 from pse.training.memory import keep_freed_memory
+from pse.training.optimizer import make_optimizer, noisy
 from pse.training.progress import Metrics, Progress, draw_curve, quantity
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Run:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
             raise PseError("has no weights to train", type(model).__name__, "choose another model")
-        self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr)
+        self.optimizer = make_optimizer(self.parameters, config)
         self.state = Counters()
         self.saved_examples = -1
         self.metrics: Metrics | None = None
@@ -216,9 +217,10 @@ class Run:
         """Fill `gradients` with those of a batch, at the present position unless another is told."""
         self.engine.seed_step(self.seed, self.state.examples if examples is None else examples)
         self.model.train()
-        with self.engine.autocast():
-            out = self.objective.loss(self.model, batch)
-        self.engine.backward(out.total)
+        with noisy(self.parameters, self.config.weight_noise):
+            with self.engine.autocast():
+                out = self.objective.loss(self.model, batch)
+            self.engine.backward(out.total)
         self.gradients = out.total.detach().float(), out.parts
         return self.gradients
 

@@ -128,7 +128,8 @@ def _groups(waiting: dict[Run, Batch]) -> list[list[Run]]:
     for run, batch in waiting.items():
         model, mix = run.model, batch.tensors.get("mix")
         key: Any = run
-        if isinstance(model, Model) and model.process_together and mix is not None and run.config.precision == "no":
+        plain = run.config.precision == "no" and not run.config.weight_noise
+        if isinstance(model, Model) and model.process_together and mix is not None and plain:
             key = type(model), mix.shape, mix.dtype, tuple((n, p.shape) for n, p in model.named_parameters())
         groups.setdefault(key, []).append(run)
     most = MOST_ON_A_PROCESSOR if next(iter(waiting)).engine.device.type == "cpu" else len(waiting)

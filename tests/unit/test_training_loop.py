@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from pse.errors import EnvironmentFault, PseError
 from pse.training import checkpoint
 from pse.training.config import TrainingConfig
 from pse.training.engine import Engine
+from pse.training.optimizer import noisy
 from tests.training_toy import CONFIG, Denoiser, Toy, equal, last, lines, plainly, run
 
 
@@ -32,12 +34,14 @@ def test_it_learns_and_ends_with_the_best_weights(tmp_path: Path) -> None:
     assert value == pytest.approx(result.best_value, abs=1e-6)
 
 
-def test_weights_equal_those_of_a_plain_loop(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_weights_equal_those_of_a_plain_loop(tmp_path: Path, optimizer: str) -> None:
     """Also shows that the rehearsal leaves no trace. Dropout is off: its draws are our own."""
-    run(tmp_path, lr_schedule="half_then_decay", dropout=0.0)
+    run(tmp_path, lr_schedule="half_then_decay", dropout=0.0, optimizer=optimizer, momentum=0.8)
     torch.manual_seed(0)
     model, objective = Denoiser(dropout=0.0), Toy()
-    optimizer = torch.optim.Adam(model.parameters(), lr=CONFIG.lr)
+    make = {"adam": torch.optim.Adam, "sgd": partial(torch.optim.SGD, momentum=0.8)}[optimizer]
+    optimizer = make(model.parameters(), lr=CONFIG.lr)
     losses = []
     for start in range(0, CONFIG.max_examples, CONFIG.batch_size):
         for group in optimizer.param_groups:
@@ -64,11 +68,24 @@ def test_two_runs_are_equal_bit_for_bit_and_other_seeds_differ(tmp_path: Path) -
     assert not equal(last(tmp_path / "a"), last(tmp_path / "c"))
 
 
-def test_extending_a_run_equals_one_long_run(tmp_path: Path) -> None:
-    run(tmp_path / "whole")
+@pytest.mark.parametrize("keys", [{}, {"optimizer": "sgd"}, {"optimizer": "sgd", "momentum": 0.0, "weight_noise": 0.1}])
+def test_extending_a_run_equals_one_long_run(tmp_path: Path, keys: dict[str, object]) -> None:
+    run(tmp_path / "whole", **keys)
     for examples in (8, 52, 120):
-        run(tmp_path / "parts", max_examples=examples)
+        run(tmp_path / "parts", max_examples=examples, **keys)
     assert equal(last(tmp_path / "whole"), last(tmp_path / "parts"))
+
+
+def test_noise_on_the_weights_is_there_for_the_gradient_and_gone_for_the_update() -> None:
+    torch.manual_seed(0)
+    weights = [torch.randn(200, 200, requires_grad=True)]
+    before = weights[0].detach().clone()
+    with noisy(weights, 0.5):
+        added = weights[0].detach() - before
+        assert added.std().item() == pytest.approx(0.5, rel=0.02) and abs(added.mean().item()) < 0.01
+    assert torch.equal(weights[0].detach(), before)
+    with noisy(weights, 0.0):
+        assert torch.equal(weights[0].detach(), before)
 
 
 def test_a_finished_run_does_nothing_more(tmp_path: Path) -> None:
@@ -217,6 +234,9 @@ def test_learning_rate_is_held_for_half_then_falls_to_zero() -> None:
         ("lr", 0, "lr must be positive"),
         ("batch_size", 0, "at least 1"),
         ("patience_examples", -1, "not be negative"),
+        ("momentum", 1.0, "from 0 to below 1"),
+        ("weight_noise", -0.1, "not be negative"),
+        ("optimizer", "sdg", "did you mean 'sgd'"),
         ("precision", "bf32", "choose one of no, bf16, fp16"),
         ("batchsize", 4, "did you mean 'batch_size'"),
     ],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from pse.data.collate import Batch
@@ -16,7 +15,7 @@ from pse.losses.activity import THRESHOLD_DB, Rule, activity, bins, dominant_sou
 from pse.losses.mask_inference import mask_loss
 from pse.models.base import Output
 from pse.training.objectives.base import LossOut
-from pse.training.objectives.separation import VALID_CLUSTERING, Separation
+from pse.training.objectives.separation import VALID_CLUSTERING, Separation, spectra_of
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class DeepClustering(Separation):
     def loss(self, model: nn.Module, batch: Batch) -> LossOut:
         """The chosen loss, averaged over the batch."""
         out = model(batch["mix"])
-        spectra = _spectra(model, batch)
+        spectra = spectra_of(model, batch)
         affinity = self._affinity_loss(spectra, out.embeddings)
         if not self.options.mask_weight:
             return LossOut(affinity.mean())
@@ -68,7 +67,7 @@ class DeepClustering(Separation):
 
     def separated(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss [B], and what clusters of all frames separate [B, S, T]."""
-        out, spectra = model(batch["mix"]), _spectra(model, batch)
+        out, spectra = model(batch["mix"]), spectra_of(model, batch)
         loss = self._affinity_loss(spectra, out.embeddings)
         count = batch["sources"].shape[1]
         masks = cluster_masks(out.embeddings, spectra[:, 0], count, VALID_CLUSTERING, batch.ids)
@@ -79,13 +78,6 @@ class DeepClustering(Separation):
         active = activity(sources, mixture, rule=self.options.rule, threshold_db=self.options.threshold_db)
         labels, weights = bins(dominant_source(sources)), bins(active).float()
         return losses.deep_clustering_loss(self.options.loss, points(embeddings), labels, weights, bins(mixture))
-
-
-def _spectra(model: nn.Module, batch: Batch) -> Tensor:
-    """Spectra [B, 1 + S, K, F] of the mixture and its sources."""
-    with torch.no_grad():
-        signals = torch.cat([batch["mix"].unsqueeze(1), batch["sources"]], 1)
-        return model.transform.stft(signals.flatten(0, 1)).unflatten(0, signals.shape[:2])
 
 
 PLUGIN = DeepClustering

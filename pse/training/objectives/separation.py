@@ -67,6 +67,13 @@ def together(ids: Sequence[str], sources: Sequence[np.ndarray]) -> Batch:
     return Batch({"mix": whole.sum(1), "sources": whole}, list(ids))
 
 
+def spectra_of(model: nn.Module, batch: Batch) -> Tensor:
+    """Spectra [B, 1 + S, K, F] of the mixture and its sources."""
+    with torch.no_grad():
+        signals = torch.cat([batch["mix"].unsqueeze(1), batch["sources"]], 1)
+        return model.transform.stft(signals.flatten(0, 1)).unflatten(0, signals.shape[:2])
+
+
 def _gain_db(mix: Tensor, sources: Tensor, wavs: Tensor) -> Tensor:
     """Mean SI-SDR improvement of sources [S, T] that are not silent, for the best assignment of wavs."""
     sources = sources[sources.abs().amax(1) > 0]
