@@ -21,7 +21,7 @@ from pse.data.wsj0_mix import PEAK, Entry
 from pse.dsp.snr import SILENT_POWER, power
 from pse.errors import PseError, first_three
 
-Pairing = Literal["whole", "balanced", "female", "male", "same_speaker"]
+Pairing = Literal["whole", "balanced", "female", "male", "same_speaker", "known"]
 # Of a source while it speaks, before a mixture is scaled: far from both full scale and silence.
 LEVEL_DBFS = -26.0
 
@@ -66,7 +66,8 @@ class SpeakerSampler:
     (`min`). num_speakers: how many talk at once, drawn alike. spread_db: the first of two speakers is up
     to this much louder than the second; of three the third lies between (as in WSJ0-3mix).
     pairing: whole takes any speakers, balanced as many pairs of two women, of two men and of both,
-    female or male such speakers only, same_speaker two utterances of one.
+    female or male such speakers only, same_speaker two utterances of one, known all of `speakers`,
+    who come in this order as sources.
     Speakers are drawn alike, however much there is of each. Raises PseError when there are too few.
     """
 
@@ -87,8 +88,13 @@ class SpeakerSampler:
         self._key = zlib.crc32(stream.encode())
         self._utts: dict[str, list[str]] = defaultdict(list)
         for utt in voices.cache.ids:
-            if speakers is None or voices.cache.speaker[utt] in speakers:
-                self._utts[voices.cache.speaker[utt]].append(utt)
+            self._utts[voices.cache.speaker[utt]].append(utt)
+        if speakers is not None:
+            missing = [s for s in speakers if s not in self._utts]
+            if missing:
+                what = f"has no speech of {len(missing)} of its {len(speakers)} speakers: {first_three(missing)}"
+                raise PseError(what, stream, "name speakers that are there")
+            self._utts = {s: self._utts[s] for s in speakers}
         self._of_sex: dict[str, list[str]] = {"": list(self._utts), "F": [], "M": []}
         for speaker in self._utts:
             self._of_sex.setdefault(voices.sex.get(speaker, "?"), []).append(speaker)
@@ -101,7 +107,10 @@ class SpeakerSampler:
             enough = [s for s in everyone if len(self._utts[s]) >= count]
             self._need(enough, 1, f"with {count} utterances")
             return [tuple((s, 1) for s in enough)]
-        if self.pairing == "whole":
+        if self.pairing == "known" and len(everyone) != count:
+            what = f"{len(everyone)} known speakers cannot be {count}"
+            raise PseError(what, self.stream, "set num_speakers to all of them")
+        if self.pairing in ("whole", "known"):
             self._need(everyone, count, "")
             return [(("", count),)]
         groups = {"balanced": ("FF", "MM", "FM"), "female": ("F" * count,), "male": ("M" * count,)}[self.pairing]
@@ -141,8 +150,8 @@ class SpeakerSampler:
         for sex, count in combination:
             group = self._of_sex[sex]
             who += [group[i] for i in rng.choice(len(group), count, replace=False)]
-        # The order of the sources tells nothing.
-        who = [who[i] for i in rng.permutation(len(who))]
+        # The order of the sources tells nothing, but where it is all there is to know.
+        who = list(self._utts) if self.pairing == "known" else [who[i] for i in rng.permutation(len(who))]
         return [self._utts[s][int(rng.integers(len(self._utts[s])))] for s in who]
 
     def _placed(self, rng: np.random.Generator, utts: Sequence[str]) -> list[Crop]:

@@ -23,13 +23,16 @@ class BLSTMEmbedding(EmbeddingModel):
         bidirectional: bool = True,
         dropout: float = 0.0,
         num_masks: int = 0,
+        input_noise: float = 0.0,
         n_fft: int = 256,
         hop: int = 64,
         sample_rate: int = 8000,
         normalize: Normalize = "rms",
     ) -> None:
         width = hidden_size * (2 if bidirectional else 1)
-        super().__init__(width, embedding_size, activation, num_masks, n_fft, hop, sample_rate, normalize)
+        super().__init__(
+            width, embedding_size, activation, num_masks, input_noise, n_fft, hop, sample_rate, normalize
+        )  # fmt: skip
         require_positive(hidden_size=hidden_size, num_layers=num_layers)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be from 0 to below 1, got {dropout}")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pse.dsp.stft import STFT
-from pse.models.base import Model, Normalize, Output, require_positive
+from pse.models.base import Model, Normalize, Output
 from pse.models.unit_vectors import unit_vectors
 
 Activation = Literal["tanh", "logistic", "linear"]
@@ -24,9 +24,10 @@ LOG_FLOOR = 1e-3
 class EmbeddingModel(Model):
     """Log magnitude -> hidden states (a subclass) -> unit vectors of D numbers for each of K x F bins.
 
-    embeddings: [B, K, F, D]. With `num_masks` S the hidden states also give masks [B, S, K, F] that sum to
-    one, and the masked mixtures as wavs [B, S, T]. `mean` and `deviation` [K] normalise the log magnitudes;
-    `set_statistics` fills them from training data. Square-root Hann window, n_fft and hop in samples.
+    embeddings: [B, K, F, D]; none with `embedding_size` 0. With `num_masks` S the hidden states also give
+    masks [B, S, K, F] that sum to one, and the masked mixtures as wavs [B, S, T]. In training the normalised
+    log magnitudes get Gaussian noise of standard deviation `input_noise`. `mean` and `deviation` [K] normalise
+    them; `set_statistics` fills these from training data. Square-root Hann window, n_fft and hop in samples.
     Raises ValueError for sizes that do not fit.
     """
 
@@ -36,23 +37,27 @@ class EmbeddingModel(Model):
         embedding_size: int,
         activation: Activation,
         num_masks: int,
+        input_noise: float,
         n_fft: int,
         hop: int,
         sample_rate: int,
         normalize: Normalize,
     ) -> None:
         super().__init__(sample_rate, normalize)
-        require_positive(embedding_size=embedding_size)
         if activation not in get_args(Activation):
             raise ValueError(f"activation must be one of {', '.join(get_args(Activation))}, got {activation!r}")
         if num_masks < 0 or num_masks == 1:
             raise ValueError(f"num_masks must be 0 or at least 2, got {num_masks}")
+        if embedding_size < 0 or not embedding_size + num_masks:
+            raise ValueError(f"embedding_size must be positive, or 0 with num_masks, got {embedding_size}")
+        if not 0 <= input_noise < float("inf"):
+            raise ValueError(f"input_noise must not be negative, got {input_noise}")
         self.transform = STFT(n_fft, hop, "sqrt_hann")
-        self.activation, self.num_masks = activation, num_masks
+        self.activation, self.num_masks, self.input_noise = activation, num_masks, input_noise
         bins = self.transform.num_bins
         self.register_buffer("mean", torch.zeros(bins))
         self.register_buffer("deviation", torch.ones(bins))
-        self.embed = nn.Linear(width, bins * embedding_size)
+        self.embed = nn.Linear(width, bins * embedding_size) if embedding_size else None
         self.mask = nn.Linear(width, bins * num_masks) if num_masks else None
 
     @abstractmethod
@@ -76,10 +81,13 @@ class EmbeddingModel(Model):
     def separate(self, spectrum: Tensor, num_samples: int) -> Output:
         """The same of a spectrum [B, K, F]."""
         feature = (self.log_magnitude(spectrum) - self.mean) / self.deviation
-        hidden = self.encode(feature)
-        values = self.embed(hidden)
-        vectors = unit_vectors(values, values.shape[2] // self.transform.num_bins, self.activation)
-        out = Output(embeddings=vectors.transpose(1, 2))
+        if self.training and self.input_noise:
+            feature = feature + self.input_noise * torch.randn_like(feature)
+        hidden, out = self.encode(feature), Output()
+        if self.embed is not None:
+            values = self.embed(hidden)
+            vectors = unit_vectors(values, values.shape[2] // self.transform.num_bins, self.activation)
+            out.embeddings = vectors.transpose(1, 2)
         if self.mask is not None:
             masks = self.mask(hidden).float().unflatten(2, (self.num_masks, -1)).softmax(2).permute(0, 2, 3, 1)
             sources = (spectrum[:, None] * masks).flatten(0, 1)

@@ -46,12 +46,15 @@ class TCNEmbedding(EmbeddingModel):
         activation: Activation = "tanh",
         causal: bool = False,
         num_masks: int = 0,
+        input_noise: float = 0.0,
         n_fft: int = 256,
         hop: int = 64,
         sample_rate: int = 8000,
         normalize: Normalize = "rms",
     ) -> None:
-        super().__init__(channels, embedding_size, activation, num_masks, n_fft, hop, sample_rate, normalize)
+        super().__init__(
+            channels, embedding_size, activation, num_masks, input_noise, n_fft, hop, sample_rate, normalize
+        )  # fmt: skip
         require_positive(
             channels=channels, kernel_size=kernel_size, num_layers=num_layers, num_repeats=num_repeats
         )  # fmt: skip

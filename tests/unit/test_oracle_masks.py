@@ -8,8 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from pse.baselines.base import Scene
 from pse.baselines.oracle import MASKS, oracle_masks, shares
+from pse.config import bind
+from pse.dsp.stft import STFT
 from pse.errors import PseError
+from pse.registry import find
 
 B, S, K, F = 2, 3, 9, 7
 
@@ -122,6 +126,15 @@ def test_silence_and_cancellation_have_finite_masks(name: str) -> None:
 def test_shares_are_ratios_whatever_the_number_of_axes() -> None:
     assert shares(torch.tensor([[1.0, 3.0], [0.0, 0.0]])).tolist() == [[0.25, 0.75], [0.5, 0.5]]
     assert math.isclose(shares(torch.full((1, 4, 2, 2), 1e-37)).sum().item(), 4, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_the_plug_in_has_the_masks_of_the_scene_s_spectra(name: str) -> None:
+    sources = _sources(8)
+    plugin = find("baseline", "oracle")
+    baseline = plugin(bind(plugin.Options, {"mask": name}, "baseline"), STFT(16, 4), None)
+    scene = Scene("a", sources.real[0, 0, 0].numpy(), 8000, torch.cat([sources.sum(1)[:1], sources[0]]), ["x"] * S)
+    assert torch.equal(baseline.masks(scene), oracle_masks(name, sources, sources.sum(1))[0])
 
 
 def test_an_unknown_mask_is_refused_with_the_names() -> None:

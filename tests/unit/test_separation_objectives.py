@@ -15,6 +15,8 @@ from pse.errors import PseError
 from pse.losses.activity import dominant_source
 from pse.models.base import Output, build, num_parameters
 from pse.training.objectives.deep_clustering import DeepClustering, Options
+from pse.training.objectives.mask_inference import MaskInference
+from pse.training.objectives.mask_inference import Options as MaskOptions
 from tests.speech_toy import toy_voices
 
 NET = {"name": "blstm_embedding", "hidden_size": 16, "num_layers": 1, "embedding_size": 6}
@@ -96,6 +98,49 @@ def test_a_model_that_cannot_be_trained_so_is_refused() -> None:
         DeepClustering.check(Output(wavs=torch.zeros(1, 1, 9)), Options(), [2], "here")
     with pytest.raises(PseError, match="as many masks as speakers"):
         DeepClustering.check(embeddings, Options(mask_weight=0.5), [2], "here")
+
+
+MASKS = NET | {"embedding_size": 0, "num_masks": 2}
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"assignment": "loudest"}, {"assignment": "fixed"}, {"target": "magnitude", "power": 2}]
+)
+def test_a_mask_net_learns_a_batch_by_heart(options: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    voices = toy_voices()
+    fixed = [SpeakerSampler(voices, 8000, 1, "valid").spec(n) for n in range(2)]
+    valid = [(s, render_sources(s, voices.cache)) for s in fixed]
+    objective = MaskInference(SpeakerSampler(voices, 4000, 0, "train"), valid, MaskOptions(**options))
+    net, batch, losses = build(MASKS, "test"), objective.batch(range(4)), []
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = objective.loss(net, batch).total
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
+    (valid_batch,) = objective.valid_batches()
+    found = objective.validate(net, valid_batch)
+    assert found["loss"].shape == found["si_sdr_i_db"].shape == (2,)
+    assert net(batch["mix"]).embeddings is None
+
+
+def test_a_mask_net_has_a_mask_for_each_speaker() -> None:
+    masks = Output(masks=torch.zeros(1, 2, 3, 3))
+    MaskInference.check(masks, MaskOptions(), [2], "here")
+    with pytest.raises(PseError, match="is trained on mixtures of 3 speakers with 2 masks"):
+        MaskInference.check(masks, MaskOptions(), [3], "here")
+
+
+def test_input_noise_is_for_training_only() -> None:
+    torch.manual_seed(0)
+    net, mix = build(NET | {"input_noise": 0.6}, "test"), torch.randn(1, 4000)
+    first, second = net(mix).embeddings, net(mix).embeddings
+    assert not torch.allclose(first, second)
+    net.eval()
+    assert torch.equal(net(mix).embeddings, net(mix).embeddings)
 
 
 def test_the_papers_net_has_the_papers_size() -> None:

@@ -50,6 +50,12 @@ def test_no_speaker_is_mixed_with_himself_but_where_asked(voices) -> None:
         assert len({s.utt for s in same.sources}) == 2
 
 
+def test_known_speakers_come_all_and_in_their_order(voices) -> None:
+    sampler = SpeakerSampler(voices, 4000, 0, "k", (3,), "known", speakers=["s4", "s0", "s2"])
+    for number in range(10):
+        assert [voices.cache.speaker[s.utt] for s in sampler.spec(number).sources] == ["s4", "s0", "s2"]
+
+
 def test_numbers_of_speakers_are_drawn_alike(voices) -> None:
     sampler = SpeakerSampler(voices, 4000, 0, "n", (2, 3))
     sizes = Counter(len(sampler.spec(n).sources) for n in range(200))
@@ -96,6 +102,8 @@ def test_a_listed_mixture_is_the_published_builders_within_a_step_of_16_bits(voi
         ({"num_speakers": (3,), "speakers": ["s0", "s1"]}, "needs 3 speakers, and there are 2"),
         ({"pairing": "female", "speakers": ["s0", "s1"]}, "needs 2 speakers of sex F, and there are 1"),
         ({"pairing": "same_speaker", "num_speakers": (4,)}, "with 4 utterances, and there are 0"),
+        ({"pairing": "known", "speakers": ["s0", "s1", "s2"]}, "3 known speakers cannot be 2"),
+        ({"speakers": ["s0", "s9"]}, "has no speech of 1 of its 2 speakers: s9"),
         ({"pairing": "balanced", "num_speakers": (3,)}, "pairs are balanced, not mixtures of 3"),
     ],
 )

@@ -33,6 +33,9 @@ def tasks(ctx: Context) -> list[Task]:
         found = read_corpora(corpora)
         for name, recordings in cut(ctx, found, config).items():
             if name in sets:
+                if name == "closed" and not recordings:
+                    told = "no training speaker has a second recording to keep for closed tests"
+                    raise PseError(told, found["speech"], "leave the sets of closed speakers out of mixture.tests")
                 write(ctx.data / name, recordings)
 
     made = [Task("speech", "data", ("corpus.name", "data"), (corpora, *given), outputs, ctx.data, speech, "corpus")]

@@ -77,11 +77,15 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class SetConfig:
-    """A fixed set of mixtures of closed (heard in training, other utterances) or open speakers."""
+    """A fixed set of mixtures of closed (heard in training, other utterances) or open speakers.
+
+    speakers: null takes all of them.
+    """
 
     speech: Literal["closed", "open"]
     num_speakers: int = 2
     pairing: Pairing = "whole"
+    speakers: list[str] | None = None
     num_mixtures: int = 100
 
     def __post_init__(self) -> None:
@@ -123,7 +127,8 @@ class MethodConfig:
 
     objective: how the model is trained; null for baselines. baseline: e.g. {name: ibm}; see
     pse/baselines. model: in place of pretrain.model. training: keys that differ from those of the section.
-    num_speakers, pairing, segment_s: of the mixtures trained on; null takes those of the section.
+    num_speakers, pairing, speakers: of the mixtures trained on; speakers null takes all of them.
+    segment_s: null takes that of the section.
     start: the method whose best weights are the first ones (stage finetune).
     """
 
@@ -133,6 +138,7 @@ class MethodConfig:
     training: dict[str, Any] = field(default_factory=dict)
     num_speakers: list[int] = field(default_factory=lambda: [2])
     pairing: Pairing = "whole"
+    speakers: list[str] | None = None
     segment_s: float | None = None
     start: str | None = None
 

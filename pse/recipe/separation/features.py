@@ -97,7 +97,7 @@ def _drawn(ctx: Context, config: Any, name: str, speech: str, wanted: SetConfig 
     wanted = wanted or SetConfig("closed", num_mixtures=mixture.num_valid)
     sampler = SpeakerSampler(
         spoken, round(longest * config.sample_rate), mixture.seed, name, (wanted.num_speakers,), wanted.pairing,
-        mixture.spread_db, whole=True,
+        mixture.spread_db, whole=True, speakers=wanted.speakers,
     )  # fmt: skip
     yield from (peak_scaled(sampler.spec(i), spoken.cache) for i in range(wanted.num_mixtures))
 

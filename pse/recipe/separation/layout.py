@@ -13,7 +13,7 @@ from pse.recipe.separation.config import MethodConfig
 from pse.training.config import TrainingConfig
 
 # What decides a mixture that is drawn for training.
-MIXING = ("mixture.spread_db",)
+MIXING = ("mixture.spread_db", "mixture.seed", "mixture.num_valid", "mixture.valid_duration_s")
 VALID = "valid"
 
 
@@ -49,12 +49,15 @@ class Condition:
 
 
 def speech_sets(ctx: Context) -> tuple[str, ...]:
-    """The sets of speech: validation is on other speakers, or where lists say so on closed ones."""
-    return ("train", "closed", "open", *((VALID,) if valid_speech(ctx) == VALID else ()))
+    """The sets of speech that anything is made of: closed and open speakers where a test asks for them."""
+    tested = {t.speech for t in ctx.config.mixture.tests.values()} | {valid_speech(ctx)}
+    if any(m.speakers for stage in (ctx.config.pretrain, ctx.config.finetune) for m in stage.methods.values()):
+        tested.add("closed")
+    return ("train", *(name for name in ("closed", "open", VALID) if name in tested))
 
 
 def valid_speech(ctx: Context) -> str:
-    """Whose speech training is validated on."""
+    """Whose speech training is validated on: other speakers', or as in the published lists the closed ones'."""
     return VALID if ctx.config.corpus.name in ("librispeech", "own") else "closed"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pse.config import bind, plain
@@ -115,16 +115,14 @@ def tasks_of(ctx: Context, stage: str) -> list[Task]:
 
 def train_system(ctx: Context, config: Any, system: System) -> None:
     """Train one system in its directory."""
-    from pse.data.fixed import FixedMixtures
     from pse.data.speech_mixture import SpeakerSampler, render_sources
 
     method, stage = method_of(ctx, system), stage_of(ctx, system.method)
     sampler = SpeakerSampler(
         voices(ctx, "train"), segment_samples(ctx, system), seed_of(ctx, system), stage, method.num_speakers,
-        method.pairing, config.mixture.spread_db,
+        method.pairing, config.mixture.spread_db, speakers=method.speakers,
     )  # fmt: skip
-    fixed = FixedMixtures(ctx.dump, VALID)
-    valid = ((s, render_sources(s, fixed.sources.speech)) for s in fixed.specs)
+    valid = ((s, render_sources(s, cache)) for s, cache in _valid(ctx, config, system))
     name, options = fitting.split_objective(method.objective, f"{stage}.methods.{system.method}")
     plugin = find("objective", name, stage)
     objective = plugin(sampler, valid, bind(plugin.Options, options, name))
@@ -135,6 +133,25 @@ def train_system(ctx: Context, config: Any, system: System) -> None:
         start=None if method.start is None else directory(ctx, System(method.start, system.seed)),
         prepare=lambda net: _set_statistics(net, sampler, range(count)),
     )  # fmt: skip
+
+
+def _valid(ctx: Context, config: Any, system: System) -> Iterator[tuple[Any, Any]]:
+    """Descriptions and caches of what selects the best weights: the fixed set, or mixtures of the method's own kind."""
+    from pse.data.fixed import FixedMixtures
+    from pse.data.speech_mixture import SpeakerSampler
+
+    method, mixture = method_of(ctx, system), config.mixture
+    if (method.pairing, method.num_speakers, method.speakers) == ("whole", [2], None):
+        fixed = FixedMixtures(ctx.dump, VALID)
+        yield from ((s, fixed.sources.speech) for s in fixed.specs)
+        return
+    # Speakers that are named in training have other utterances among the closed ones.
+    spoken = voices(ctx, valid_speech(ctx) if method.speakers is None else "closed")
+    sampler = SpeakerSampler(
+        spoken, round(mixture.valid_duration_s * config.sample_rate), mixture.seed, f"{VALID}-{system.method}",
+        method.num_speakers, method.pairing, mixture.spread_db, whole=True, speakers=method.speakers,
+    )  # fmt: skip
+    yield from ((sampler.spec(i), spoken.cache) for i in range(mixture.num_valid))
 
 
 def _set_statistics(net: Any, sampler: Any, numbers: Iterable[int]) -> None:
