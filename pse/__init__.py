@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "load_model": "pse.inference.package",
     "enhance": "pse.inference.engine",
+    "separate": "pse.inference.separation",
     "Stream": "pse.inference.streaming",
 }
 

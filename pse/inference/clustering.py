@@ -93,13 +93,32 @@ def _masks(
 def _by_segments(
     embeddings: Tensor, spectrum: Tensor, active: Tensor, sources: Tensor, num_speakers: int, how: Clustering
 ) -> Tensor:
-    """Masks [S, K, F] of one recording, clustered by segments; the last one is as long as the others."""
-    num_frames, size = spectrum.shape[-1], min(how.segment_frames, spectrum.shape[-1])
-    starts = [*range(0, num_frames - size, size), num_frames - size]
-    cut = [torch.stack([x[..., s : s + size] for s in starts]) for x in (spectrum, active, sources)]
+    """Masks [S, K, F] of one recording, clustered by segments and put in order by its sources."""
+    starts, size = _segments(spectrum.shape[-1], how.segment_frames)
     vectors = torch.stack([embeddings[:, s : s + size] for s in starts])
-    masks = _masks(vectors, cut[1], num_speakers, how, None)
-    masks = permuted(masks, permutations(masks, cut[0], cut[2]))
+    return _joined(_masks(vectors, _cut(active, starts, size), num_speakers, how, None), spectrum, sources, starts)
+
+
+def in_oracle_order(masks: Tensor, spectrum: Tensor, sources: Tensor, segment_frames: int) -> Tensor:
+    """Masks [S, K, F] of a net whose order may change from segment to segment, put in that of the sources [S, K, F]."""
+    starts, size = _segments(spectrum.shape[-1], segment_frames)
+    return _joined(_cut(masks, starts, size), spectrum, sources, starts)
+
+
+def _segments(num_frames: int, segment_frames: int) -> tuple[list[int], int]:
+    """Where segments start, and their length; the last one reaches back to be as long as the others."""
+    size = min(segment_frames, num_frames)
+    return [*range(0, num_frames - size, size), num_frames - size], size
+
+
+def _cut(x: Tensor, starts: list[int], size: int) -> Tensor:
+    return torch.stack([x[..., s : s + size] for s in starts])
+
+
+def _joined(masks: Tensor, spectrum: Tensor, sources: Tensor, starts: list[int]) -> Tensor:
+    """Masks [S, K, F] of those of segments [N, S, K, F'], each in the order that fits the sources best."""
+    size, num_frames = masks.shape[-1], spectrum.shape[-1]
+    masks = permuted(masks, permutations(masks, _cut(spectrum, starts, size), _cut(sources, starts, size)))
     whole = functional.pad(masks[-1], (num_frames - size, 0))
     for start, mask in zip(starts[:-1], masks[:-1], strict=True):
         whole[..., start : start + size] = mask

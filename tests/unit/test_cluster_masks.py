@@ -7,7 +7,7 @@ import torch
 
 from pse.dsp.stft import STFT
 from pse.errors import PseError
-from pse.inference.clustering import Clustering, cluster_masks, masked
+from pse.inference.clustering import Clustering, cluster_masks, in_oracle_order, masked
 from pse.losses.activity import dominant_source
 
 SEGMENT = 20
@@ -74,6 +74,15 @@ def test_clusters_of_a_recording_do_not_depend_on_the_others(scene) -> None:
     together = cluster_masks(points, mixtures, 2, Clustering(), ids)
     alone = cluster_masks(points[1:2], mixtures[1:2], 2, Clustering(), ["b"])
     assert torch.equal(together[1:2], alone)
+
+
+def test_masks_that_change_order_between_segments_are_put_in_that_of_the_sources(scene) -> None:
+    mixture, sources, ideal = scene
+    end = 3 * SEGMENT
+    changed = ideal[0, ..., :end].clone()
+    changed[..., SEGMENT : 2 * SEGMENT] = ideal[0].flip(0)[..., SEGMENT : 2 * SEGMENT]
+    found = in_oracle_order(changed, mixture[0, :, :end], sources[0, ..., :end], SEGMENT)
+    assert torch.equal(found, ideal[0, ..., :end])
 
 
 def test_the_oracle_needs_the_sources(scene) -> None:

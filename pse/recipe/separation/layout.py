@@ -141,10 +141,17 @@ def gives_embeddings(ctx: Context, system: System) -> bool:
 
 
 def conditions(ctx: Context) -> list[Condition]:
-    """Every system in every way that its output becomes separated speech."""
+    """Every system in every way that its output becomes separated speech.
+
+    Masks need no clusters; what they lose by changing order is seen with that of the oracle by segments.
+    """
     made = []
     for system in systems(ctx):
-        ways = ctx.config.separate.clustering if gives_embeddings(ctx, system) else [None]
+        ways: list[str | None] = list(ctx.config.separate.clustering)
+        if not gives_embeddings(ctx, system):
+            ways = [None]
+            if method_of(ctx, system).objective is not None:
+                ways += [name for name, how in ctx.config.separate.clustering.items() if how.mode == "oracle"]
         made += [Condition(system, way) for way in ways]
     return made
 
@@ -158,7 +165,7 @@ def applies(ctx: Context, condition: Condition, test: str) -> bool:
     method, wanted = method_of(ctx, condition.system), ctx.config.mixture.tests[test]
     if method.baseline is not None:
         return method.baseline.get("name") != "nmf" or wanted.speech == "closed"
-    return condition.clustering is not None or method.num_speakers == [wanted.num_speakers]
+    return gives_embeddings(ctx, condition.system) or method.num_speakers == [wanted.num_speakers]
 
 
 def rows(ctx: Context, test: str) -> dict[str, list[Condition]]:

@@ -13,6 +13,7 @@ from pse.recipe.separation.layout import (
     cache_files,
     conditions,
     directory,
+    gives_embeddings,
     method_of,
     model_of,
     stage_of,
@@ -102,4 +103,4 @@ def separator(ctx: Context, config: Any, condition: Condition, test: str) -> Sep
 
     net = load(model_of(ctx, condition.system), directory(ctx, condition.system))
     how = None if condition.clustering is None else ctx.config.separate.clustering[condition.clustering]
-    return model_separator(ctx, net, how)
+    return model_separator(ctx, net, how, gives_embeddings(ctx, condition.system))

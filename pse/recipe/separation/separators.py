@@ -13,7 +13,7 @@ from pse.data.cache import AudioCache
 from pse.data.mixture import MixtureSpec
 from pse.dsp.stft import STFT
 from pse.errors import PseError
-from pse.inference.clustering import Clustering, cluster_masks, masked
+from pse.inference.clustering import Clustering, cluster_masks, in_oracle_order, masked
 from pse.models.base import measure_level
 from pse.recipe.options import Context
 from pse.registry import find
@@ -22,8 +22,8 @@ from pse.registry import find
 WINDOW_S, HOP_S = 0.032, 0.008
 
 
-def model_separator(ctx: Context, net: Any, how: Clustering | None) -> Any:
-    """Separates by a net: its wavs (how: None), or clusters of its embeddings."""
+def model_separator(ctx: Context, net: Any, how: Clustering | None, embeds: bool) -> Any:
+    """Separates by a net: its wavs (how: None), clusters of its embeddings, or its masks by segments."""
     device = torch.device("cuda" if ctx.ngpu and torch.cuda.is_available() else "cpu")
     net = net.to(device)
 
@@ -35,7 +35,10 @@ def model_separator(ctx: Context, net: Any, how: Clustering | None) -> Any:
             return out.wavs[0].float().cpu().numpy()
         level = measure_level(mix, net.normalize)
         spectra = net.transform.stft(torch.cat([mix, signals]) / level)
-        masks = cluster_masks(out.embeddings, spectra[:1], num_speakers, how, [spec.id], spectra[None, 1:])
+        if embeds:
+            masks = cluster_masks(out.embeddings, spectra[:1], num_speakers, how, [spec.id], spectra[None, 1:])
+        else:
+            masks = in_oracle_order(out.masks[0], spectra[0], spectra[1:], how.segment_frames)[None]
         return (masked(spectra[:1], masks, net.transform, mix.shape[1])[0] * level).cpu().numpy()
 
     return split
