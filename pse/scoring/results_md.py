@@ -124,6 +124,8 @@ FIXED = {
 }
 LAST = {"n failed": "n_failed", "commit": "commit"}
 TEXT = ("tag", "start", "commit")
+# Columns that a recipe may have no use for: left out where all rows are empty.
+OPTIONAL = ("start", "clean (s)")
 # What a terminal has no room for.
 WIDE = ("params", "MACs/s", "seed", "commit")
 
@@ -204,13 +206,15 @@ def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     known = _metric_columns()
     names = dict.fromkeys(name for row in rows for name in row.values)
     columns = {name: known.get(name, (_line(name), 2)) for name in names}
+    empty = [h for h in OPTIONAL if all(_write_field(FIXED[h], getattr(r, FIXED[h])) in ("", NONE) for r in rows)]
+    fixed = {heading: name for heading, name in FIXED.items() if heading not in empty}
     lines = [
-        [_write_field(name, getattr(row, name)) for name in FIXED.values()]
+        [_write_field(name, getattr(row, name)) for name in fixed.values()]
         + [_interval(row.values.get(name), decimals) for name, (_, decimals) in columns.items()]
         + [_write_field(name, getattr(row, name)) for name in LAST.values()]
         for row in sorted(rows, key=_rank)
     ]
-    return [*FIXED, *(label for label, _ in columns.values()), *LAST], lines
+    return [*fixed, *(label for label, _ in columns.values()), *LAST], lines
 
 
 def result_lines(rows: Sequence[Row]) -> str:
@@ -223,9 +227,10 @@ def result_lines(rows: Sequence[Row]) -> str:
         widths = [max(len(line[i]) for line in shown) for i in range(len(kept))]
         parts.append(printable(test_set))
         for line in shown:
-            left = [cell.ljust(width) for cell, width in zip(line[:2], widths[:2], strict=True)]
-            right = [cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=True)]
-            parts.append(printable("  ".join(left + right)))
+            texts = [FIXED.get(heading) in TEXT for heading in shown[0]]
+            cells_shown = zip(line, widths, texts, strict=True)
+            aligned = [cell.ljust(width) if text else cell.rjust(width) for cell, width, text in cells_shown]
+            parts.append(printable("  ".join(aligned)))
     return "\n".join(parts)
 
 
@@ -237,7 +242,7 @@ def _result_table(rows: Sequence[Row]) -> str:
         [_escape(cell) if is_text else cell for cell, is_text in zip(line, text, strict=True)]
         for line in lines
     ]
-    return table([_escape(heading) for heading in headings], escaped, left=2)
+    return table([_escape(heading) for heading in headings], escaped, left=text.index(False))
 
 
 def _test_set(name: str, rows: Sequence[Row], header: Header) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from pse.errors import PseError
 from pse.scoring.metrics import Failure
 from pse.scoring.results_md import (
     Claim,
+    Extra,
     Header,
     Interval,
     Row,
@@ -181,3 +184,18 @@ def test_a_row_from_a_summary_carries_its_means_and_a_note_for_each_reason() -> 
     assert row.values["si_sdr_i"].mean == 3.0
     assert row.values["pesq_out"] == Interval(2.5, None)
     assert notes == ["a: no PESQ for 1 of 2 (no pesq)"]
+
+
+def test_columns_that_no_row_has_a_use_for_are_left_out_and_read_back() -> None:
+    rows = [Row(test_set="t", tag=tag, n=2, values={"si_sdr_i": Interval(1.0, 0.5)}) for tag in "ab"]
+    text = render(rows, {})
+    assert "| system | params |" in text and "clean (s)" not in text
+    assert parse(text) == rows
+    assert "| system | start | params |" in render([*rows, replace(rows[0], tag="c", start="a")], {})
+
+
+def test_extra_tables_stand_after_the_results_and_are_no_results() -> None:
+    rows = [Row(test_set="t", tag="a", n=2, values={"si_sdr_i": Interval(1.0, 0.5)})]
+    text = render(rows, {"extras": [Extra("by a | b", ["who", "gain"], [["x|y", "1.0"]])]})
+    assert text.index("## by a \\| b") > text.index("## Test set: t") and "| x\\|y | 1.0 |" in text
+    assert parse(text) == rows

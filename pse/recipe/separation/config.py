@@ -130,6 +130,7 @@ class MethodConfig:
     num_speakers, pairing, speakers: of the mixtures trained on; speakers null takes all of them.
     segment_s: null takes that of the section.
     start: the method whose best weights are the first ones (stage finetune).
+    tests: the test sets that it is tried on; null takes all.
     """
 
     objective: dict[str, Any] | None = None
@@ -141,6 +142,7 @@ class MethodConfig:
     speakers: list[str] | None = None
     segment_s: float | None = None
     start: str | None = None
+    tests: list[str] | None = None
 
     def __post_init__(self) -> None:
         _speakers(self, *self.num_speakers)
@@ -224,3 +226,7 @@ class SeparationConfig:
         within(self, 1, 1000, "num_seeds")
         within(self, 0, MAX_SEED - self.num_seeds, "seed")
         within(self, *SAMPLE_RATES_HZ, "sample_rate")
+        for name, method in (self.pretrain.methods | self.finetune.methods).items():
+            unknown = sorted(set(method.tests or ()) - set(self.mixture.tests))
+            if unknown:
+                raise ValueError(f"method {name} is to be tried on {unknown[0]!r}, which is not in mixture.tests")

@@ -163,6 +163,8 @@ def applies(ctx: Context, condition: Condition, test: str) -> bool:
     training speech of that speaker.
     """
     method, wanted = method_of(ctx, condition.system), ctx.config.mixture.tests[test]
+    if method.tests is not None and test not in method.tests:
+        return False
     if method.baseline is not None:
         return method.baseline.get("name") != "nmf" or wanted.speech == "closed"
     return gives_embeddings(ctx, condition.system) or method.num_speakers == [wanted.num_speakers]
