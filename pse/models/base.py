@@ -78,6 +78,10 @@ class Model(nn.Module, ABC):
     def causal(self) -> bool:
         """Whether no output depends on input later than the algorithmic latency."""
 
+    def started_from(self) -> nn.Module:
+        """The part that takes the weights of an earlier training: all of it, unless that was of a part."""
+        return self
+
     def streamer(self) -> Streamer:
         """A fresh memory for one stream. Raises PseError from a model that has none."""
         raise PseError(f"{type(self).__name__} cannot stream", "stream", "give it a method `streamer`")

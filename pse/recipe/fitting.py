@@ -48,7 +48,7 @@ def fit(
     torch.manual_seed(seed)
     net = build(*model)
     if start is not None:
-        load_best(start, net)
+        load_best(start, net.started_from())
     elif prepare is not None:
         prepare(net)
     train(net, objective, training, place, seed, devices, about={"model": model[0], "objective": told})
