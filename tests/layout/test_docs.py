@@ -90,25 +90,32 @@ def commands(program: str) -> list[tuple[Path, str]]:
     return found
 
 
+def recipe_of(page: Path) -> Path:
+    """The recipe that a page speaks of: its own directory's, else the first one."""
+    return page.parent if (page.parent / "run.sh").is_file() else RECIPE
+
+
 def test_options_of_run_sh_exist() -> None:
-    known, unknown = options_of(RECIPE / "run.sh"), []
+    unknown = []
     for page in DOCS:
+        known = options_of(recipe_of(page) / "run.sh")
         text = page.read_text("utf-8").replace("\\\n", " ")
         for line in re.findall(r"run\.sh((?: +[^\n`|]*)?)", text):
             words = re.findall(r"(?<= )--([a-z0-9_-]+)", line.split(" #")[0])
             unknown += [f"{named(page)}: --{w}" for w in words if w.replace("-", "_") not in known]
-    assert unknown == [] and {"stage", "set", "tag", "noise_dir"} <= known
+    assert unknown == [] and {"stage", "set", "tag", "noise_dir"} <= options_of(RECIPE / "run.sh")
 
 
 def test_stages_configs_and_verbs_in_commands_exist() -> None:
-    stages = set(re.findall(r"^stage \d+ (\w+) --", (RECIPE / "run.sh").read_text("utf-8"), re.M))
     missing = []
     for page, line in commands(r"run\.sh"):
+        recipe = recipe_of(page)
+        stages = set(re.findall(r"^stage \d+ (\w+) --", (recipe / "run.sh").read_text("utf-8"), re.M))
         asked = re.findall(r"--(?:stop_)?stage ([a-z]\w*)", line)
         missing += [f"{named(page)}: stage {s}" for s in asked if s not in stages]
         for config in re.findall(r"(?<![\w/])conf/[\w/]+\.yaml", line):
             # The page on models writes its own file.
-            if not (RECIPE / config).is_file() and "context_mask" not in config:
+            if not (recipe / config).is_file() and "context_mask" not in config:
                 missing.append(f"{named(page)}: {config}")
     for page, line in commands(r"^pse "):
         missing += [f"{named(page)}: {line}"] * (line.split()[1] not in cli.VERBS)

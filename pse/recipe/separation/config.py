@@ -18,6 +18,7 @@ from pse.recipe.keys import (
     method_names,
     one_line,
     positive,
+    unique,
     within,
 )
 from pse.training.config import TrainingConfig
@@ -125,7 +126,7 @@ class MixtureConfig:
 class MethodConfig:
     """One way of separating: a trained model, or a baseline that is not.
 
-    objective: how the model is trained; null for baselines. baseline: e.g. {name: ibm}; see
+    objective: how the model is trained; null for baselines. baseline: e.g. {name: oracle, mask: ibm}; see
     pse/baselines. model: in place of pretrain.model. training: keys that differ from those of the section.
     num_speakers, pairing, speakers: of the mixtures trained on; speakers null takes all of them.
     segment_s: null takes that of the section.
@@ -185,6 +186,20 @@ class SeparateConfig:
 
 
 @dataclass(frozen=True)
+class CountConfig:
+    """How many speakers there are: estimators of pse.clustering.count, tried on so many mixtures of 1 to max_count."""
+
+    estimators: list[Literal["eigenvalues", "eigengap", "silhouette", "bic", "gap"]] = field(default_factory=list)
+    max_count: int = 4
+    num_mixtures: int = 50
+
+    def __post_init__(self) -> None:
+        within(self, 2, MOST_SPEAKERS, "max_count")
+        within(self, 1, math.inf, "num_mixtures")
+        unique("estimators", self.estimators)
+
+
+@dataclass(frozen=True)
 class PaperConfig:
     """A number of the paper to set beside ours: improvement in SDR, in dB, of a condition on a set."""
 
@@ -219,6 +234,7 @@ class SeparationConfig:
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
     finetune: TrainConfig = field(default_factory=TrainConfig)
     separate: SeparateConfig = field(default_factory=SeparateConfig)
+    count: CountConfig = field(default_factory=CountConfig)
     score: ScoreConfig = field(default_factory=lambda: ScoreConfig(["si_sdr", "sdr"]))
     report: ReportConfig = field(default_factory=ReportConfig)
 

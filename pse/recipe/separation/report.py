@@ -7,7 +7,7 @@ from typing import Any
 
 from pse.recipe import reporting
 from pse.recipe.options import Context
-from pse.recipe.separation import results
+from pse.recipe.separation import count, results
 from pse.recipe.separation.layout import conditions, model_of, rows
 from pse.recipe.separation.score import scores_of
 from pse.recipe.separation.separate import place_of
@@ -26,7 +26,9 @@ def tasks(ctx: Context) -> list[Task]:
         make_report(ctx, config, table, page)
 
     models = sorted({model_of(ctx, c.system)[1] for c in conditions(ctx)})
-    reads = ("report", *models, "corpus.name", "seed", "num_seeds", "sample_rate", "mixture.tests", "score.metrics")
+    shown += [p for t in count.tasks(ctx) for p in t.outputs]
+    shared = ("corpus.name", "seed", "num_seeds", "sample_rate", "mixture.tests", "score.metrics")
+    reads = ("report", "count", *models, *shared)
     return [Task("report", "report", reads, tuple(shown), (table, page), ctx.exp, run, made_by="score")]
 
 
@@ -37,7 +39,7 @@ def make_report(ctx: Context, config: Any, table: Path, page: Path) -> None:
     from pse.scoring import report, results_md
 
     found, notes = results.result_rows(ctx)
-    extras = [*results.sex_tables(ctx), *results.paper_table(ctx)]
+    extras = [*results.sex_tables(ctx), *results.paper_table(ctx), *results.count_table(ctx)]
     about, command = facts(), reporting.command(ctx, RECIPE)
     first, last = found[0].test_set, found[-1].test_set
     header = about | {

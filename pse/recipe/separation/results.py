@@ -8,6 +8,7 @@ from pse.io.jsonl import read_json
 from pse.recipe import reporting
 from pse.recipe.environment import commit
 from pse.recipe.options import Context
+from pse.recipe.separation import count
 from pse.recipe.separation.layout import (
     Condition,
     method_of,
@@ -128,6 +129,22 @@ def paper_table(ctx: Context) -> list[Extra]:
         lines.append([cell.table, cell.condition, cell.test, who, f"{cell.sdr_i_db:.2f}", ours])
     headings = ["table", "system", "test set", "speakers", "paper, on WSJ0-2mix", f"here, on {ctx.config.corpus.name}"]
     return [Extra("SDR improvement in dB: the paper's (1508.04306) beside ours", headings, lines)] if lines else []
+
+
+def count_table(ctx: Context) -> list[Extra]:
+    """How often each number of speakers was told, for each true one."""
+    lines, most = [], ctx.config.count.max_count
+    for task in count.tasks(ctx):
+        for name, found in read_json(task.outputs[0]).items():
+            threshold = "-" if found["threshold"] is None else f"{found['threshold']:.2f}"
+            for true, told in found["told"].items():
+                cells = [str(n) for n in [*told, *[0] * most][:most]]
+                right = f"{100 * found['accuracy']:.0f}"
+                lines.append([task.name.removeprefix("count."), name, threshold, true, *cells, right])
+    told_as = (f"told {k}" for k in range(1, most + 1))
+    headings = ["system", "estimator", "threshold", "speakers", *told_as, "right of all (%)"]
+    title = "Number of speakers, told from the embeddings of open speakers (thresholds chosen on validation speech)"
+    return [Extra(title, headings, lines)] if lines else []
 
 
 def notes_on_data(ctx: Context) -> list[str]:

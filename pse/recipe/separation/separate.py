@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pse.recipe.options import Context
+from pse.recipe.separation import count
 from pse.recipe.separation.layout import (
     Condition,
     applies,
@@ -26,11 +27,11 @@ Separator = Callable[[Any, Any, Any], Any]
 
 
 def tasks(ctx: Context) -> list[Task]:
-    """One task a condition and test set."""
+    """One task a condition and test set; the number of speakers, where it is asked for."""
     made = []
     for test, wanted in ctx.config.mixture.tests.items():
         made += [_task(ctx, c, test, wanted.speech) for c in conditions(ctx) if applies(ctx, c, test)]
-    return made
+    return [*made, *count.tasks(ctx)]
 
 
 def place_of(ctx: Context, condition: Condition, test: str) -> Path:
