@@ -167,6 +167,64 @@ def spectrograms(signals: Mapping[str, np.ndarray], sample_rate: int, title: str
 
 
 @_styled
+def embeddings(
+    levels: np.ndarray, ideal: np.ndarray, found: np.ndarray, vectors: np.ndarray, seconds: float, top_hz: float,
+    title: str = "",
+) -> Figure:  # fmt: skip
+    """A mixture, whose each bin ideally is, whose it was found to be, and the embeddings as colours.
+
+    levels: [K, F] in dB; ideal, found: speaker of each bin [K, F], from 0, and -1 for bins too quiet to
+    count; vectors: [K, F, D], shown by their three principal components over the bins that count.
+    Raises PseError when the shapes differ.
+    """
+    if not levels.shape == ideal.shape == found.shape == vectors.shape[:2]:
+        raise PseError(f"a figure of embeddings needs one shape, got {levels.shape} and {vectors.shape}")
+    figure = _figure(7.2, 5.0)
+    panels = figure.subplots(2, 2, sharex=True, sharey=True)
+    area = (0.0, seconds, 0.0, top_hz / 1000)
+    low, high = shared_range([levels])
+    shown = {
+        "mixture": {"X": levels, "cmap": "magma", "vmin": low, "vmax": high},
+        "embeddings (three principal components)": {"X": _as_colours(vectors, ideal >= 0)},
+        "ideal mask": {"X": _by_speaker(ideal)},
+        "clusters": {"X": _by_speaker(found)},
+    }
+    for axes, (name, picture) in zip(panels.flat, shown.items(), strict=True):
+        axes.imshow(**picture, origin="lower", aspect="auto", extent=area, interpolation="nearest")
+        axes.grid(visible=False)
+        axes.set_title(name)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("frequency (kHz)")
+    for axes in panels[1]:
+        axes.set_xlabel("time (s)")
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _by_speaker(labels: np.ndarray) -> np.ndarray:
+    """Colours [K, F, 3] of speakers [K, F]; white where none counts."""
+    from matplotlib.colors import to_rgb
+
+    colours = np.array([to_rgb(c) for c in (BLUE, ORANGE, GREEN, "#CC79A7", "#F0E442", "#ffffff")])
+    return colours[np.where(labels < 0, -1, labels % (len(colours) - 1))]
+
+
+def _as_colours(vectors: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Principal components of vectors [K, F, D] as colours [K, F, 3]; white where a bin does not count."""
+    kept = vectors[counts]
+    if len(kept) < 3:
+        return np.ones((*vectors.shape[:2], 3))
+    mean = kept.mean(0)
+    _, axes = np.linalg.eigh(np.cov((kept - mean).T))
+    along = np.zeros((*vectors.shape[:2], 3))
+    size = min(3, axes.shape[1])
+    along[..., :size] = (vectors - mean) @ axes[:, ::-1][:, :size]
+    low, high = np.quantile(along[counts], (0.02, 0.98), axis=0)
+    scaled = np.clip((along - low) / np.maximum(high - low, 1e-9), 0, 1)
+    return np.where(counts[..., None], scaled, 1.0)
+
+
+@_styled
 def snr_track(
     samples: np.ndarray,
     sample_rate: int,

@@ -19,6 +19,8 @@ RANDOM = np.random.default_rng(0)
 SIGNAL = 0.1 * RANDOM.standard_normal(RATE)
 FRAMES = 1 + RATE // 256
 TRACK = np.linspace(-20, 20, FRAMES)
+BINS, VECTORS = RANDOM.standard_normal((9, 12)), RANDOM.standard_normal((9, 12, 5))
+LABELS = RANDOM.integers(-1, 3, (9, 12))
 
 FIGURES: dict[str, Callable[..., bytes]] = {
     "learning_curve": lambda **o: plots.learning_curve(
@@ -35,6 +37,9 @@ FIGURES: dict[str, Callable[..., bytes]] = {
     "usable_speech of many": lambda **o: plots.usable_speech({str(i): TRACK + i for i in range(7)}, **o),
     "trends": lambda **o: plots.trends({"a": [(0, 1.0, 0.2), (5, 2.0, None)], "b": [(3, 1.0, 0.1)]}, "s", **o),
     "trends in decades": lambda **o: plots.trends({"a": [(1e3, 1.0, 0.2), (1e6, 2.0, 0.1)]}, "n", log_x=True, **o),
+    "embeddings": lambda **o: plots.embeddings(BINS, LABELS, -LABELS, VECTORS, 1.0, 4000.0, "t", **o),
+    "embeddings of silence": lambda **o: plots.embeddings(BINS, 0 * LABELS - 1, LABELS, VECTORS, 1.0, 4e3, **o),
+    "embeddings in a plane": lambda **o: plots.embeddings(BINS, LABELS, LABELS, VECTORS[..., :2], 1.0, 4e3, **o),
     "gains": lambda **o: plots.gains({"a": [1.0, 2.0, 4.0], "a long name, " * 5: [3.0]}, **o),
 }
 

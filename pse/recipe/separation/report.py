@@ -7,7 +7,7 @@ from typing import Any
 
 from pse.recipe import reporting
 from pse.recipe.options import Context
-from pse.recipe.separation import count, results
+from pse.recipe.separation import count, figures, results
 from pse.recipe.separation.layout import conditions, model_of, rows
 from pse.recipe.separation.score import scores_of
 from pse.recipe.separation.separate import place_of
@@ -52,6 +52,7 @@ def make_report(ctx: Context, config: Any, table: Path, page: Path) -> None:
         *(_table(found, title) for title in dict.fromkeys(r.test_set for r in found)),
         *(report.Table(e.heading, e.headings, e.rows) for e in extras),
         *(_boxes(ctx, test, names) for test, names in order.items()),
+        *(_embeddings(ctx, test, names) for test, names in order.items()),
         *(_examples(ctx, config, test, names) for test, names in order.items()),
         reporting.learning_curves(ctx),
         report.Text("How this was made", [*sorted(set(notes)), *results.notes_on_data(ctx)], [command]),
@@ -78,6 +79,13 @@ def _boxes(ctx: Context, test: str, order: list[str]) -> Any:
     values = {n: list(numbers(column(results.scores(ctx, test, found[n]), "si_sdr_i")).values()) for n in order}
     png = gains({n: v for n, v in values.items() if v}, path=ctx.exp / "images" / f"gains_{test}.png")
     return Figures(f"Gain on {test}", [Picture(png, f"Box plots of the SI-SDR improvement on {test}")])
+
+
+def _embeddings(ctx: Context, test: str, order: list[str]) -> Any:
+    from pse.scoring.report import Figures
+
+    intro = "Bins that lie together in the space of embeddings have one colour; bins too quiet to count are white."
+    return Figures(f"Embeddings: {test}", figures.embeddings(ctx, test, order), intro)
 
 
 def _examples(ctx: Context, config: Any, test: str, order: list[str]) -> Any:

@@ -1,0 +1,67 @@
+"""Figures of the paper's kind: embeddings beside the ideal mask, for pairs by sex and for three speakers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pse.recipe.options import Context
+from pse.recipe.separation.layout import Condition, directory, gives_embeddings, model_of, rows, voices
+
+WANTED = ("FF", "FM", "MM")
+
+
+def embeddings(ctx: Context, test: str, order: list[str]) -> list[Any]:
+    """Pictures of the first mixture of each pair of sexes, by the best condition that no oracle helps."""
+    from pse.data.fixed import FixedMixtures
+    from pse.scoring.report import Picture
+
+    found = rows(ctx, test)
+    usable = [c for c in (found[n][0] for n in order) if _is_usable(ctx, c)]
+    if not usable:
+        return []
+    mixtures, spoken = FixedMixtures(ctx.dump, test), voices(ctx, ctx.config.mixture.tests[test].speech)
+    chosen: dict[str, Any] = {}
+    for spec in mixtures.specs:
+        chosen.setdefault(spoken.sexes(spec), spec)
+    many = ctx.config.mixture.tests[test].num_speakers > 2
+    names = list(chosen)[:1] if many else [s for s in WANTED if s in chosen]
+    pictures = []
+    for name in names:
+        path = ctx.exp / "images" / f"embeddings_{test}_{name}.png"
+        title = f"{chosen[name].id}, speakers {name}, {usable[0].row}"
+        png = _draw(ctx, usable[0], chosen[name], mixtures.sources.speech, title, path)
+        pictures.append(Picture(png, f"Spectrogram, embeddings, ideal mask and clusters of {title}"))
+    return pictures
+
+
+def _is_usable(ctx: Context, condition: Condition) -> bool:
+    way = condition.clustering
+    return gives_embeddings(ctx, condition.system) and not ctx.config.separate.clustering[way].needs_sources
+
+
+def _draw(ctx: Context, condition: Condition, spec: Any, cache: Any, title: str, path: Any) -> bytes:
+    import torch
+
+    from pse.clustering.masks import permutations, permuted
+    from pse.data.speech_mixture import render_sources
+    from pse.inference.clustering import cluster_masks
+    from pse.losses.activity import activity, dominant_source
+    from pse.models.base import measure_level
+    from pse.recipe.fitting import load
+    from pse.scoring.plots import embeddings as drawn
+
+    net = load(model_of(ctx, condition.system), directory(ctx, condition.system))
+    sources = torch.from_numpy(render_sources(spec, cache))
+    mix = sources.sum(0, keepdim=True)
+    with torch.inference_mode():
+        spectra = net.transform.stft(torch.cat([mix, sources]) / measure_level(mix, net.normalize))[None]
+        vectors = net(mix).embeddings
+        how = ctx.config.separate.clustering[condition.clustering]
+        masks = cluster_masks(vectors, spectra[:, 0], len(sources), how, [spec.id])
+        masks = permuted(masks, permutations(masks, spectra[:, 0], spectra[:, 1:]))
+        active = activity(spectra[:, 1:].abs())[0]
+        ideal = dominant_source(spectra[:, 1:].abs())[0].argmax(0)
+        labels = [torch.where(active, x, -1).numpy() for x in (ideal, masks[0].argmax(0))]
+    levels = 20 * spectra[0, 0].abs().clamp_min(1e-6).log10().numpy()
+    seconds, top_hz = spec.num_samples / cache.sample_rate, cache.sample_rate / 2
+    return drawn(levels, *labels, vectors[0].double().numpy(), seconds, top_hz, title, path=path)
