@@ -85,7 +85,9 @@ def _call(ctx: Context, task: Task, number: int, num_tasks: int, command: list[s
         arguments = several(arguments[1:], gpus)
     told = json.dumps(task.fingerprint(ctx.config), sort_keys=True)
     identity = hashlib.sha256(told.encode()).hexdigest()
-    return Call(task.stage, task.name, tuple(arguments), log_path(task).absolute(), gpus, environment, identity)
+    return Call(
+        task.stage, task.name, tuple(arguments), log_path(task).absolute(), gpus, environment, identity, task.brief
+    )  # fmt: skip
 
 
 def dealt(devices: list[str], number: int, beside: int) -> list[str]:

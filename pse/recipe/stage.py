@@ -51,7 +51,8 @@ class Task:
     `made_by`. outputs: files or directories that exist afterwards. work: directory that holds the
     record. run: does the work, given a view of the config. facts: further values that decide the
     result. wave: tasks of a later wave read what an earlier wave of the same stage makes.
-    own_process: whether the task may run beside others, as a process of its own. place: directory
+    own_process: whether the task may run beside others, as a process of its own. brief: whether such a
+    process would take longer to start than the task often takes. place: directory
     of a training, which is continued when nothing that decides it has changed. cost_s: estimates
     how long it takes at the most, from a step measured here.
     """
@@ -67,6 +68,7 @@ class Task:
     facts: Mapping[str, Any] = field(default_factory=dict)
     wave: int = 0
     own_process: bool = False
+    brief: bool = False
     place: Path | None = None
     cost_s: Callable[[], float] | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pse.errors import EnvironmentFault, PseError
 from pse.recipe.jobs import last_line
 from pse.recipe.launchers import slurm as slurm_module
 from pse.recipe.launchers.base import LOST, Call, Job, Launcher
+from pse.recipe.launchers.local import Local
 from pse.registry import find, names
 from tests import fake_slurm
 
@@ -344,3 +346,37 @@ def test_ray_runs_commands_word_for_word_tells_their_ends_and_stops_them_politel
         assert (place / "asked").exists() and not ray.is_initialized()
     finally:
         made.stop([])
+
+
+def test_a_brief_job_is_forked_and_does_what_a_process_does(tmp_path: Path) -> None:
+    """Its own log, and the exit code of its verb; what is no verb of ours is started."""
+    words = (sys.executable, "-m", "pse.cli")
+    launcher = Local(tmp_path, [])
+    log = tmp_path / "log" / "a.log"
+    calls = {
+        "version": Call("score", "version", (*words, "--version"), log, brief=True),
+        "wrong": Call("score", "wrong", (*words, "nonsense"), log.with_name("b.log"), brief=True),
+        "other": Call("score", "other", (sys.executable, "-c", "print('not ours')"), log.with_name("c.log"), brief=True),
+    }
+    log.parent.mkdir()
+    log.write_text("what an earlier job said")
+    jobs = {name: launcher.start(call) for name, call in calls.items()}
+    deadline = time.monotonic() + 120
+    while any(job.poll() is None for job in jobs.values()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert {name: job.poll() for name, job in jobs.items()} == {"version": 0, "wrong": 1, "other": 0}
+    assert log.read_text().startswith("pse ") and "no verb is named" in (log.parent / "b.log").read_text()
+    assert (log.parent / "c.log").read_text() == "not ours\n"
+
+
+def test_a_brief_job_ends_when_its_launcher_says_so(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    # It waits for a config that nobody writes.
+    words = (sys.executable, "-m", "pse.cli", "score", "--recipe", "personal", "--config", str(pipe))
+    launcher = Local(tmp_path, [])
+    job = launcher.start(Call("score", "waits", words, tmp_path / "log" / "a.log", brief=True))
+    time.sleep(1)
+    assert job.poll() is None
+    launcher.stop([job])
+    assert job.poll() == -signal.SIGTERM

@@ -20,7 +20,8 @@ class Call:
     """A job to start: the words of its command, the file for what it says, GPUs to itself.
 
     task: its name, unique in its stage. environment: variables besides those of the stage, in whose
-    directory the command runs. identity: digest of all that decides what the job makes.
+    directory the command runs. identity: digest of all that decides what the job makes. brief: whether
+    starting a process takes longer than the job often does.
     """
 
     stage: str
@@ -30,6 +31,7 @@ class Call:
     gpus: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
     identity: str = ""
+    brief: bool = False
 
 
 class Job(Protocol):

@@ -23,7 +23,7 @@ def tasks(ctx: Context) -> list[Task]:
         last = "finetune" if next(iter(systems.values())).clean_s is not None else "pretrain"
         made.append(
             Task(name, "enhance", (model, "sample_rate"), inputs, (place / "wav.scp",), ctx.exp,
-                 _runner(ctx, name, systems), made_by=last, own_process=True)
+                 _runner(ctx, name, systems), made_by=last, own_process=True, brief=True)
         )
     return made
 

@@ -18,7 +18,10 @@ def tasks(ctx: Context) -> list[Task]:
     def score_input(config: Any) -> None:
         score_mixtures(ctx, config, before)
 
-    made = [Task("mixture", "score", ("score",), test, (before,), ctx.exp, score_input, "features", own_process=True)]
+    made = [
+        Task("mixture", "score", ("score",), test, (before,), ctx.exp, score_input, "features", own_process=True,
+             brief=True)
+    ]  # fmt: skip
     for run in runs(ctx):
         place = ctx.exp / "scores_test" / run
         inputs = (ctx.exp / "enhanced_test" / run / "wav.scp", before, *test)
@@ -26,7 +29,7 @@ def tasks(ctx: Context) -> list[Task]:
         record = ctx.exp / ".done" / "enhance" / f"{run}.json"
         made.append(
             Task(run, "score", ("score",), (*inputs, record), (place / "scores.tsv", place / "summary.json"),
-                 ctx.exp, _runner(ctx, run, place), made_by="enhance", wave=1, own_process=True)
+                 ctx.exp, _runner(ctx, run, place), made_by="enhance", wave=1, own_process=True, brief=True)
         )
     return made
 

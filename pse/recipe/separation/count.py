@@ -57,7 +57,8 @@ def _task(ctx: Context, system: System) -> Task:
     mixing = ("mixture.seed", "mixture.spread_db", "mixture.max_duration_s")
     reads = ("count", *mixing, "sample_rate", model_of(ctx, system)[1])
     return Task(
-        f"count.{system.name}", "enhance", reads, inputs, (target,), ctx.exp, run, made_by="pretrain", own_process=True
+        f"count.{system.name}", "enhance", reads, inputs, (target,), ctx.exp, run, made_by="pretrain",
+        own_process=True, brief=True,
     )  # fmt: skip
 
 

@@ -36,7 +36,9 @@ def scores_of(ctx: Context, test: str, condition: str) -> Path:
 
 
 def _task(ctx: Context, name: str, inputs: Any, outputs: Any, run: Any, made_by: str, wave: int) -> Task:
-    return Task(name, "score", ("score",), inputs, outputs, ctx.exp, run, made_by, wave=wave, own_process=True)
+    return Task(
+        name, "score", ("score",), inputs, outputs, ctx.exp, run, made_by, wave=wave, own_process=True, brief=True
+    )  # fmt: skip
 
 
 def _input_scorer(ctx: Context, test: str, path: Path) -> Any:

@@ -57,7 +57,7 @@ def _task(ctx: Context, condition: Condition, test: str, speech: str) -> Task:
     made_by = "features" if method_of(ctx, system).objective is None else stage_of(ctx, system.method)
     return Task(
         f"{test}.{condition.name}", "enhance", tuple(dict.fromkeys(reads)), tuple(inputs), (place / "spk1.scp",),
-        ctx.exp, run, made_by=made_by, own_process=True,
+        ctx.exp, run, made_by=made_by, own_process=True, brief=True,
     )  # fmt: skip
 
 
