@@ -352,11 +352,11 @@ def test_a_brief_job_is_forked_and_does_what_a_process_does(tmp_path: Path) -> N
     """Its own log, and the exit code of its verb; what is no verb of ours is started."""
     words = (sys.executable, "-m", "pse.cli")
     launcher = Local(tmp_path, [])
-    log = tmp_path / "log" / "a.log"
+    log, plain = tmp_path / "log" / "a.log", (sys.executable, "-c", "print('not ours')")
     calls = {
         "version": Call("score", "version", (*words, "--version"), log, brief=True),
         "wrong": Call("score", "wrong", (*words, "nonsense"), log.with_name("b.log"), brief=True),
-        "other": Call("score", "other", (sys.executable, "-c", "print('not ours')"), log.with_name("c.log"), brief=True),
+        "other": Call("score", "other", plain, log.with_name("c.log"), brief=True),
     }
     log.parent.mkdir()
     log.write_text("what an earlier job said")
