@@ -7,17 +7,16 @@ add up to one, so that the separated signals add up to the mixture.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import get_args
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from pse.clustering.options import HARDNESS, Silent
 from pse.errors import PseError
 
-Silent = Literal["nearest", "none", "all", "split"]
-SILENT: tuple[Silent, ...] = ("nearest", "none", "all", "split")
-HARDNESS = 5.0
+SILENT: tuple[Silent, ...] = get_args(Silent)
 
 
 def binary_masks(labels: Tensor, num_sources: int, active: Tensor | None = None, silent: Silent = "nearest") -> Tensor:

@@ -11,17 +11,16 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from pse.data.cache import AudioCache
 from pse.data.mixture import MAX_DRAWS, Crop, MixtureSpec, crop
+from pse.data.pairing import Pairing
 from pse.data.wsj0_mix import PEAK, Entry
 from pse.dsp.snr import SILENT_POWER, power
 from pse.errors import PseError, first_three
 
-Pairing = Literal["whole", "balanced", "female", "male", "same_speaker", "known"]
 # Of a source while it speaks, before a mixture is scaled: far from both full scale and silence.
 LEVEL_DBFS = -26.0
 

@@ -7,52 +7,19 @@ its tables.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from pse.clustering.kmeans import distances, enough, kmeans
-from pse.clustering.masks import HARDNESS, Silent, binary_masks, permutations, permuted, soft_masks
+from pse.clustering.masks import binary_masks, permutations, permuted, soft_masks
+from pse.clustering.online import OnlineClusters
+from pse.clustering.options import Clustering
 from pse.clustering.spectral import spectral
 from pse.dsp.stft import STFT
 from pse.errors import PseError
-from pse.losses.activity import THRESHOLD_DB, activity, bins, points, unflattened
-
-Mode = Literal["global", "oracle", "oracle_spectral", "spectral"]
-
-
-@dataclass(frozen=True)
-class Clustering:
-    """How bins become masks.
-
-    mode: global clusters all frames of a recording; oracle clusters segments, and the true sources say
-    which cluster is whose (a bound: it shows what is lost by tracking); spectral takes the eigenvectors
-    of the affinities first, of all frames or (oracle_spectral) of segments. segment_frames: of those.
-    threshold_db: bins quieter than this below the mixture's maximum are not clustered; silent says
-    where they go. soft: masks by distance, hardness the factor in their softmax. restarts: of k-means.
-    """
-
-    mode: Mode = "global"
-    silent: Silent = "nearest"
-    soft: bool = False
-    hardness: float = HARDNESS
-    segment_frames: int = 100
-    threshold_db: float = THRESHOLD_DB
-    restarts: int = 10
-
-    def __post_init__(self) -> None:
-        if self.segment_frames < 1 or self.restarts < 1:
-            raise ValueError("segment_frames and restarts must be at least 1")
-        if not self.threshold_db < 0:
-            raise ValueError(f"threshold_db must be below 0, got {self.threshold_db}")
-
-    @property
-    def needs_sources(self) -> bool:
-        """Whether the true sources are asked: no real recording can be separated so."""
-        return self.mode.startswith("oracle")
+from pse.losses.activity import activity, bins, points, unflattened
 
 
 @torch.no_grad()
@@ -70,6 +37,8 @@ def cluster_masks(
     clustered over all its bins. Raises PseError for an oracle mode without sources.
     """
     active = activity(spectrum.abs().unsqueeze(1), spectrum.abs(), rule="mixture", threshold_db=how.threshold_db)
+    if how.mode == "online":
+        return torch.stack([_online(*x, num_speakers, how) for x in zip(embeddings, active, strict=True)])
     if not how.needs_sources:
         return _masks(embeddings, active, num_speakers, how, ids)
     if sources is None:
@@ -88,6 +57,16 @@ def _masks(
         apart = unflattened(distances(vectors, clusters.centroids), active.shape[1])
         return soft_masks(apart, active, how.silent, hardness=how.hardness)
     return binary_masks(unflattened(clusters.labels, active.shape[1]), num_speakers, active, how.silent)
+
+
+def _online(embeddings: Tensor, active: Tensor, num_speakers: int, how: Clustering) -> Tensor:
+    """Masks [S, K, F] of one recording, segment after segment."""
+    clusters, labels = OnlineClusters(num_speakers, restarts=how.restarts), []
+    for start in range(0, active.shape[-1], how.segment_frames):
+        piece = slice(start, start + how.segment_frames)
+        found = clusters.push(points(embeddings[None, :, piece])[0], bins(active[None, :, piece])[0].float())
+        labels.append(unflattened(found, len(active)))
+    return binary_masks(torch.cat(labels, -1)[None], num_speakers, active[None], how.silent)[0]
 
 
 def _by_segments(

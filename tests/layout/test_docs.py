@@ -157,6 +157,11 @@ def test_configs_bind(page: Path, text: str) -> None:
     bind_personal(text, named(page))
 
 
+@pytest.mark.parametrize("text", [t for _, t in blocks("yaml") if t.startswith("# separation\n")])
+def test_configs_of_separation_bind(text: str) -> None:
+    bind(registry.find("recipe", "separation").config, {"pretrain": {}} | parse_yaml(text, "page"), "page")
+
+
 def test_a_wrong_key_in_a_config_would_be_found() -> None:
     for text in ("data: {test: 3}", "pretrain: {methods: {a: {objective: {name: pseudo_se, los: mse}}}}"):
         with pytest.raises(PseError, match="unknown key"):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pse.clustering.options import Clustering
 from pse.dsp.stft import STFT
 from pse.errors import PseError
-from pse.inference.clustering import Clustering, cluster_masks, in_oracle_order, masked
+from pse.inference.clustering import cluster_masks, in_oracle_order, masked
 from pse.losses.activity import dominant_source
 
 SEGMENT = 20
@@ -26,7 +27,7 @@ def _agree(masks: torch.Tensor, ideal: torch.Tensor) -> float:
     return max((masks == ideal).float().mean().item(), (masks.flip(1) == ideal).float().mean().item())
 
 
-@pytest.mark.parametrize("mode", ["global", "spectral", "oracle", "oracle_spectral"])
+@pytest.mark.parametrize("mode", ["global", "spectral", "oracle", "oracle_spectral", "online"])
 def test_ideal_embeddings_give_the_ideal_masks(scene, mode: str) -> None:
     mixture, sources, ideal = scene
     how = Clustering(mode=mode, segment_frames=SEGMENT)
@@ -56,7 +57,7 @@ def test_masks_that_add_up_to_one_rebuild_the_mixture(soft: bool) -> None:
     assert (masked(spectrum, masks, transform, 5000).sum(1) - mix).abs().max() < 2e-6
 
 
-@pytest.mark.parametrize("mode", ["global", "spectral", "oracle"])
+@pytest.mark.parametrize("mode", ["global", "spectral", "oracle", "online"])
 def test_silence_and_very_short_recordings_have_masks(mode: str) -> None:
     for frames in (1, 3, 50):
         nothing = torch.zeros(1, 33, frames, dtype=torch.complex64)

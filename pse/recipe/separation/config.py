@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pse.data.speech_mixture import Pairing
-from pse.inference.clustering import Clustering
+from pse.clustering.options import Clustering
+from pse.data.pairing import Pairing
 from pse.recipe.keys import (
     MAX_SEED,
     METHOD,

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 from pse.baselines.base import Baseline, Scene
+from pse.clustering.options import Clustering
 from pse.config import bind
 from pse.data.cache import AudioCache
 from pse.data.mixture import MixtureSpec
 from pse.dsp.stft import STFT
 from pse.errors import PseError
-from pse.inference.clustering import Clustering, cluster_masks, in_oracle_order, masked
+from pse.inference.clustering import cluster_masks, in_oracle_order, masked
 from pse.models.base import measure_level
 from pse.recipe.options import Context
 from pse.registry import find

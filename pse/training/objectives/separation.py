@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pse.clustering.options import Clustering
 from pse.data.collate import Batch
 from pse.data.mixture import MixtureSpec
 from pse.data.speech_mixture import SpeakerSampler, render_sources
-from pse.inference.clustering import Clustering
 from pse.losses.pit import pit
 from pse.losses.snr import neg_si_sdr
 from pse.training.objectives.base import Objective
