@@ -67,6 +67,8 @@ def _check_method(config: Any, stage: str, name: str, method: Any) -> None:
         raise PseError(f"{method.start!r} is no trained method of pretrain", f"{place}.start", f"one of {trained_ones}")
     name, options = fitting.split_objective(method.objective, place)
     plugin = find("objective", name, place)
+    if not hasattr(plugin, "check"):
+        raise PseError(f"objective {name!r} trains no separation", place, "name one that does, e.g. deep_clustering")
     bound = bind(plugin.Options, options, place)
     mapping = method.model or (known[method.start].model if method.start else None) or config.pretrain.model
     _check_model(config, mapping, place, plugin, bound, method)
