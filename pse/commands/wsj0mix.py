@@ -27,8 +27,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--nj", type=int, default=num_cores(), help="processes")
     args = parser.parse_args(argv)
 
-    from pse.corpora import wsj0, wsj0_lists
-    from pse.data import wsj0_mix
+    from pse.corpora import wsj0
+    from pse.data import wsj0_lists, wsj0_mix
     from pse.data.wsj0_tree import Plan, write_tree
 
     lists = wsj0_lists.find_or_download(args.lists_dir, args.output)

@@ -39,7 +39,18 @@ class Decoded:
 CLIPPED = "clipped when recorded"
 
 
-def build(source: Path, target: Path, sample_rate: int, nj: int, progress: Callable[[str], None]) -> None:
+# Samples [T] at one rate in Hz as samples at another.
+Resample = Callable[[np.ndarray, int, int], np.ndarray]
+
+
+def build(
+    source: Path,
+    target: Path,
+    sample_rate: int,
+    nj: int,
+    progress: Callable[[str], None],
+    resample: Resample = audio.resample,
+) -> None:
     """Make dump/<set> from data/<set>: cache, one-rate wav.scp, lengths, levels, sparsity.
 
     A recording with another rate or several channels is converted once, into target/flac; others
@@ -54,7 +65,7 @@ def build(source: Path, target: Path, sample_rate: int, nj: int, progress: Calla
         made: dict[str, dict[str, str]] = {"utt2num_samples": {}, "utt2level": {}, "utt2sparsity": {}}
         scp, faults, notes, content = {}, [], Counter(), hashlib.sha256()
         with open(new / "audio.raw", "wb") as raw:
-            for done in _decode_all(paths, sample_rate, nj, lambda line: progress(f"{source.name}: {line}")):
+            for done in _decode_all(paths, sample_rate, nj, resample, lambda line: progress(f"{source.name}: {line}")):
                 if done.fault:
                     faults.append(done.fault)
                     continue
@@ -84,23 +95,25 @@ def build(source: Path, target: Path, sample_rate: int, nj: int, progress: Calla
 
 
 def _decode_all(
-    paths: dict[str, str], sample_rate: int, nj: int, progress: Callable[[str], None]
+    paths: dict[str, str], sample_rate: int, nj: int, resample: Resample, progress: Callable[[str], None]
 ) -> Iterator[Decoded]:
     items: Sequence[tuple[str, str]] = list(paths.items())
     # Decoding releases the interpreter lock, so threads are enough.
     with ThreadPoolExecutor(max(1, nj)) as pool:
         for i in range(0, len(items), WINDOW):
-            yield from pool.map(lambda item: decode(*item, sample_rate), items[i : i + WINDOW])
+            yield from pool.map(lambda item: decode(*item, sample_rate, resample), items[i : i + WINDOW])
             progress(f"{min(i + WINDOW, len(items))}/{len(items)} recordings")
 
 
-def decode(utt: str, path: str, sample_rate: int) -> Decoded:
+def decode(utt: str, path: str, sample_rate: int, resample: Resample = audio.resample) -> Decoded:
     """Decode one recording to mono at `sample_rate`, within full scale."""
     try:
         info = sound.probe(path)
-        samples, _ = sound.read(path, sample_rate)
+        samples, rate = sound.read(path)
     except PseError as error:
         return Decoded(utt, fault=str(error))
+    if rate != sample_rate:
+        samples = resample(samples, rate, sample_rate).astype(np.float32, copy=False)
     notes = []
     if info.sample_rate != sample_rate:
         notes.append(f"resampled from {info.sample_rate} to {sample_rate} Hz")

@@ -27,14 +27,20 @@ def make_mini(ctx: Context, amounts: MiniConfig, root: Path) -> Path:
     return root
 
 
-def cache_task(ctx: Context, name: str) -> Task:
-    """The task that makes the audio cache dump/<corpus>/<set> from data/<corpus>/<set>."""
+def cache_task(ctx: Context, name: str, as_wsj0_mix: bool = False) -> Task:
+    """The task that makes the audio cache dump/<corpus>/<set> from data/<corpus>/<set>.
+
+    as_wsj0_mix: resample as the published builder of WSJ0-mix does.
+    """
     source, target = ctx.data / name, ctx.dump / name
 
     def run(config: Any) -> None:
+        from pse.data import wsj0_mix
         from pse.data.cache_build import build
+        from pse.io import audio
 
-        build(source, target, config.sample_rate, ctx.nj, lambda line: print(line, flush=True))
+        resample = wsj0_mix.resample if as_wsj0_mix else audio.resample
+        build(source, target, config.sample_rate, ctx.nj, lambda line: print(line, flush=True), resample)
 
     lists = (source / "wav.scp", source / "utt2spk", source / "utt2dur")
     outputs = (target / "audio.npy", target / "cache.json", target / "wav.scp")

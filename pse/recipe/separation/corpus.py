@@ -24,7 +24,7 @@ def tasks(ctx: Context) -> list[Task]:
     def run(config: Any) -> None:
         found = {"speech": find(ctx, config.corpus)}
         if config.corpus.name == "wsj0":
-            from pse.corpora.wsj0_lists import find_or_download
+            from pse.data.wsj0_lists import find_or_download
 
             found["lists"] = find_or_download(config.corpus.lists_dir, config.corpus.downloads_dir)
         write_json(target, {k: str(Path(v).absolute()) for k, v in found.items()})

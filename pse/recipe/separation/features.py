@@ -19,7 +19,7 @@ CHECKED = 20
 
 def tasks(ctx: Context) -> list[Task]:
     """A cache and the levels of every set of speech; every fixed set of mixtures."""
-    made = [t for name in speech_sets(ctx) for t in (cache_task(ctx, name), _levels(ctx, name))]
+    made = [t for name in speech_sets(ctx) for t in (cache_task(ctx, name, as_wsj0_mix=True), _levels(ctx, name))]
     return [*made, *(_mixtures(ctx, name) for name in (VALID, *ctx.config.mixture.tests))]
 
 
