@@ -88,6 +88,12 @@ def curves(
     return found
 
 
+def _short(value: float) -> str:
+    """Three digits at the most: 0.5, 22, 169k."""
+    thousands = value >= 1000
+    return f"{float(f'{value / 1000 if thousands else value:.3g}'):g}{'k' if thousands else ''}"
+
+
 def _thousands(value: float, _position: int) -> str:
     return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
 
@@ -341,7 +347,11 @@ def trends(
             ls=("-", "--", ":")[number // 4 % 3],
         )  # fmt: skip
     if log_x:
+        # Where the points are: few lie at a power of ten, and its formula would not be typeset.
+        places = sorted({x for points in series.values() for x, _, _ in points})
         axes.set_xscale("log")
+        axes.set_xticks(places, [_short(x) for x in places])
+        axes.set_xticks([], minor=True)
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure

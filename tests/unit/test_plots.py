@@ -61,6 +61,12 @@ def test_a_figure_is_the_same_picture_each_time_and_in_its_file(name: str, tmp_p
     assert b"tEXt" not in first and b"tIME" not in first
 
 
+def test_numbers_at_a_logarithmic_axis_are_short() -> None:
+    assert [plots._short(x) for x in (0.5, 1, 22.7, 1000, 169_473, 1_234_567)] == [
+        "0.5", "1", "22.7", "1k", "169k", "1230k"
+    ]  # fmt: skip
+
+
 def test_values_that_are_not_finite_are_left_out_of_a_learning_curve() -> None:
     line = [(1.0, 2.0), (2.0, 1.0)]
     holes = [(1.0, 2.0), (1.5, float("nan")), (1.7, float("inf")), (2.0, 1.0)]
