@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -17,9 +16,8 @@ import soundfile
 from pse.corpora.base import Recording
 from pse.data import wsj0_mix
 from pse.data.wsj0_mix import Entry, Mixed
-from pse.errors import from_os_error
 from pse.io import sound
-from pse.io.atomic import need_disk
+from pse.io.atomic import need_disk, writing
 
 # Mixtures that a process is given at a time.
 CHUNK = 16
@@ -114,14 +112,8 @@ def _write(job: tuple[Path, Plan, Entry, tuple[tuple[str, float | None], ...]]) 
     made = _mixed(plan, entry, sources)
     mixture, *others = plan.paths(root, entry)
     for path, signal in (*zip(others, made.sources, strict=True), (mixture, made.mix)):
-        # Renamed, so that it is there whole or not; no look at the other 60,000 files as `writing` would take.
-        part = path.with_name(f".{path.name}.part")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            soundfile.write(part, signal, plan.sample_rate, format="WAV", subtype="PCM_16")
-            os.replace(part, path)
-        except OSError as error:
-            raise from_os_error(error, path) from error
+        with writing(path, "wb") as file:
+            soundfile.write(file, signal, plan.sample_rate, format="WAV", subtype="PCM_16")
 
 
 def _mixed(plan: Plan, entry: Entry, sources: tuple[tuple[str, float | None], ...]) -> Mixed:
