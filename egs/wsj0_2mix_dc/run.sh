@@ -6,7 +6,7 @@
 #   ./run.sh                                        all stages on the embedded corpus, on a CPU
 #   ./run.sh --list                                 what is done, stale or missing
 #   ./run.sh --config conf/paper.yaml --wsj0_dir /corpora/wsj0 --ngpu 1
-#   ./run.sh --config conf/libri.yaml --librispeech_dir /corpora/LibriSpeech
+#   ./run.sh --config conf/libri_2mix.yaml --librispeech_dir /corpora/LibriSpeech
 set -euo pipefail
 
 stage=0               # N first stage to run: a number or a name
