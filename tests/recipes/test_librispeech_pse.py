@@ -84,7 +84,11 @@ def test_a_changed_key_makes_stale_what_reads_it_and_is_named(
     state = {line.split()[1]: line for line in listed.splitlines()[1:]}
     assert {name for name, line in state.items() if line.split()[2] != "done"} == stale, listed
     assert all(key in state[name] for name in stale), listed
-    assert "would run" in finished.run("--dry_run", "true", "--set", change)
+
+
+def test_a_dry_run_tells_what_a_changed_key_makes_stale(finished: Place) -> None:
+    told = finished.run("--dry_run", "true", "--set", "score.metrics=[si_sdr]")
+    assert "would run score" in told and "0 of 1 tasks of stage report would run" in told
 
 
 def test_a_packed_model_cleans_any_file_and_keeps_its_shape(finished: Place, tmp_path: Path) -> None:
