@@ -33,6 +33,8 @@ class Clustering:
     def __post_init__(self) -> None:
         if self.segment_frames < 1 or self.restarts < 1:
             raise ValueError("segment_frames and restarts must be at least 1")
+        if self.soft and self.mode not in ("global", "oracle"):
+            raise ValueError(f"soft masks need the mode global or oracle, got {self.mode}")
         if not self.threshold_db < 0:
             raise ValueError(f"threshold_db must be below 0, got {self.threshold_db}")
 

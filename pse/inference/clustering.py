@@ -38,7 +38,7 @@ def cluster_masks(
     """
     active = activity(spectrum.abs().unsqueeze(1), spectrum.abs(), rule="mixture", threshold_db=how.threshold_db)
     if how.mode == "online":
-        return torch.stack([_online(*x, num_speakers, how) for x in zip(embeddings, active, strict=True)])
+        return torch.stack([_online(*x, num_speakers, how) for x in zip(embeddings, spectrum.abs(), strict=True)])
     if not how.needs_sources:
         return _masks(embeddings, active, num_speakers, how, ids)
     if sources is None:
@@ -59,14 +59,16 @@ def _masks(
     return binary_masks(unflattened(clusters.labels, active.shape[1]), num_speakers, active, how.silent)
 
 
-def _online(embeddings: Tensor, active: Tensor, num_speakers: int, how: Clustering) -> Tensor:
-    """Masks [S, K, F] of one recording, segment after segment."""
-    clusters, labels = OnlineClusters(num_speakers, restarts=how.restarts), []
-    for start in range(0, active.shape[-1], how.segment_frames):
+def _online(embeddings: Tensor, magnitude: Tensor, num_speakers: int, how: Clustering) -> Tensor:
+    """Masks [S, K, F] of one recording, segment after segment; quiet is told by the loudest bin so far."""
+    clusters, masks, peak = OnlineClusters(num_speakers, restarts=how.restarts), [], magnitude.new_zeros(1)
+    for start in range(0, magnitude.shape[-1], how.segment_frames):
         piece = slice(start, start + how.segment_frames)
-        found = clusters.push(points(embeddings[None, :, piece])[0], bins(active[None, :, piece])[0].float())
-        labels.append(unflattened(found, len(active)))
-    return binary_masks(torch.cat(labels, -1)[None], num_speakers, active[None], how.silent)[0]
+        peak = torch.maximum(peak, magnitude[:, piece].max())
+        active = activity(magnitude[None, None, :, piece], threshold_db=how.threshold_db, peaks=peak[None])
+        found = clusters.push(points(embeddings[None, :, piece])[0], bins(active)[0].float())
+        masks.append(binary_masks(unflattened(found, len(magnitude))[None], num_speakers, active, how.silent)[0])
+    return torch.cat(masks, -1)
 
 
 def _by_segments(

@@ -16,7 +16,7 @@ PLACES = ("--datadir", "--dumpdir", "--expdir")
 SWITCHES = ("--keep_going",)
 
 
-def command(ctx: Context, recipe: str) -> str:
+def command(ctx: Context) -> str:
     """The command that made everything; directories of this machine are replaced by what they hold."""
     words, options = [], iter(ctx.options)
     for option in options:
@@ -31,7 +31,7 @@ def command(ctx: Context, recipe: str) -> str:
             stand_in = f"/path/to/{name.removesuffix('_dir')}"
             value = f"{key}={stand_in}" if option == "--set" else stand_in
         words += [option, value]
-    return f"cd egs/{recipe} && " + shlex.join(["./run.sh", *words])
+    return f"cd egs/{ctx.recipe_dir.resolve().name} && " + shlex.join(["./run.sh", *words])
 
 
 def read_if_there(path: Path) -> bytes | None:

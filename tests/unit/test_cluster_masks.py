@@ -77,6 +77,24 @@ def test_clusters_of_a_recording_do_not_depend_on_the_others(scene) -> None:
     assert torch.equal(together[1:2], alone)
 
 
+def test_online_masks_do_not_change_with_what_comes_later(scene) -> None:
+    mixture, _, _ = scene
+    points = torch.nn.functional.normalize(torch.randn(1, 33, 70, 6, generator=torch.Generator().manual_seed(3)), dim=3)
+    how = Clustering(mode="online", segment_frames=SEGMENT, silent="none")
+    whole, later = mixture.clone(), mixture.clone()
+    later[..., 3 * SEGMENT :] *= 1000
+    first, second = (cluster_masks(points, x, 2, how, ["a"])[..., : 3 * SEGMENT] for x in (whole, later))
+    assert torch.equal(first, second)
+    # All bins of the mixture are random and above its threshold, so that something is clustered.
+    assert first.sum(1).mean() > 0.9
+
+
+def test_an_option_that_a_mode_cannot_follow_is_refused() -> None:
+    for mode in ("online", "spectral", "oracle_spectral"):
+        with pytest.raises(ValueError, match="soft masks need"):
+            Clustering(mode=mode, soft=True)
+
+
 def test_masks_that_change_order_between_segments_are_put_in_that_of_the_sources(scene) -> None:
     mixture, sources, ideal = scene
     end = 3 * SEGMENT

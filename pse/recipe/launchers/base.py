@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -44,7 +45,7 @@ class Job(Protocol):
         ...
 
 
-class Launcher:
+class Launcher(ABC):
     """Starts jobs. A module of this package names its own class in `PLUGIN`.
 
     It is made by every command of a recipe, so making it reads and checks conf/launchers/<name>.yaml and
@@ -54,10 +55,10 @@ class Launcher:
 
     elsewhere = True
 
-    def __init__(self, recipe_dir: Path, stages: Iterable[str]) -> None:
+    def __init__(self, recipe_dir: Path, stages: Iterable[str]) -> None:  # noqa: B027 (most have nothing to read)
         pass
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 (most need no engine)
         """Raise EnvironmentFault when the engine is not there."""
 
     def earlier(self, calls: Sequence[Call]) -> Mapping[str, Job]:
@@ -67,13 +68,13 @@ class Launcher:
         """
         return {}
 
+    @abstractmethod
     def start(self, call: Call) -> Job:
         """Start a job. Raises PseError when it is refused, EnvironmentFault when the engine is not there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stop(self, jobs: Collection[Job]) -> None:
         """End these jobs so that they can write their checkpoints, wait for that, and let go of the engine."""
-        raise NotImplementedError
 
 
 def read_options(name: str, recipe_dir: Path, stages: Iterable[str]) -> dict[str, dict[str, Any]]:

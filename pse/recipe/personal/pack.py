@@ -71,7 +71,7 @@ def closing(ctx: Context) -> None:
 def card(ctx: Context, config: Any, system: System, model: Any) -> str:
     """The model card: what it is, how it was made, how it scores, what it cannot do."""
     from pse.models.base import num_parameters
-    from pse.recipe.personal.results import command
+    from pse.recipe.reporting import command
     from pse.scoring.tables import read_scores, summarise
 
     rows = read_scores(ctx.exp / "scores_test" / system.run / "scores.tsv")

@@ -35,7 +35,7 @@ def make_report(ctx: Context, config: Any, table: Path, page: Path) -> None:
     rows, notes = results.rows(ctx, config)
     claims, about = results.claims(ctx, config), facts()
     name = rows[0].test_set
-    command = results.command(ctx)
+    command = reporting.command(ctx)
     header = about | {
         "title": f"Results of {ctx.tag}", "generated_by": "pse report", "claims": claims,
         "commands": {name: [command]}, "notes": {name: [*results.notes_on_data(ctx), *sorted(set(notes))]},

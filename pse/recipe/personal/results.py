@@ -148,11 +148,6 @@ def notes_on_data(ctx: Context) -> list[str]:
     return told
 
 
-def command(ctx: Context) -> str:
-    """The command that made everything."""
-    return reporting.command(ctx, "librispeech_pse")
-
-
 def best_first(ctx: Context, rows_of: list[Row]) -> list[str]:
     """Conditions by mean SI-SDR improvement, best first; upper bounds come after what a user can have."""
     gains = {r.tag: r.values.get("si_sdr_i") for r in rows_of if r.tag in conditions(ctx)}

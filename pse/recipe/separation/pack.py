@@ -19,7 +19,6 @@ from pse.recipe.separation.layout import (
     systems,
     trained,
 )
-from pse.recipe.separation.report import RECIPE
 from pse.recipe.separation.score import scores_of
 from pse.recipe.stage import Task
 
@@ -60,7 +59,7 @@ def card(ctx: Context, config: Any, system: System, model: Any) -> str:
     lines = [line for test in ctx.config.mixture.tests for line in _scored(ctx, system, test)]
     kind = "embeddings, to be clustered" if gives_embeddings(ctx, system) else "masks"
     size = f"{num_parameters(model):,} parameters, {config.sample_rate} Hz"
-    made_by = f"corpus {config.corpus.name}; seed {seed_of(ctx, system)}; `{reporting.command(ctx, RECIPE)}`"
+    made_by = f"corpus {config.corpus.name}; seed {seed_of(ctx, system)}; `{reporting.command(ctx)}`"
     parts = [
         f"# {system.name}",
         f"Speaker separation by {kind}: {model_of(ctx, system)[0]['name']}, {size}.",

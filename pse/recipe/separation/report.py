@@ -13,8 +13,6 @@ from pse.recipe.separation.score import scores_of
 from pse.recipe.separation.separate import place_of
 from pse.recipe.stage import Task
 
-RECIPE = "wsj0_2mix_dc"
-
 
 def tasks(ctx: Context) -> list[Task]:
     """One task: exp/<tag>/RESULTS.md and exp/<tag>/report/index.html."""
@@ -40,7 +38,7 @@ def make_report(ctx: Context, config: Any, table: Path, page: Path) -> None:
 
     found, notes = results.result_rows(ctx)
     extras = [*results.sex_tables(ctx), *results.paper_table(ctx), *results.count_table(ctx)]
-    about, command = facts(), reporting.command(ctx, RECIPE)
+    about, command = facts(), reporting.command(ctx)
     first, last = found[0].test_set, found[-1].test_set
     header = about | {
         "title": f"Results of {ctx.tag}", "generated_by": "pse report", "commands": {last: [command]},
