@@ -206,7 +206,8 @@ def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     known = _metric_columns()
     names = dict.fromkeys(name for row in rows for name in row.values)
     columns = {name: known.get(name, (_line(name), 2)) for name in names}
-    empty = [h for h in OPTIONAL if all(_write_field(FIXED[h], getattr(r, FIXED[h])) in ("", NONE) for r in rows)]
+    # By value, not by cell: a text that happens to be "-" is something to show.
+    empty = [heading for heading in OPTIONAL if all(getattr(row, FIXED[heading]) in ("", None) for row in rows)]
     fixed = {heading: name for heading, name in FIXED.items() if heading not in empty}
     lines = [
         [_write_field(name, getattr(row, name)) for name in fixed.values()]
