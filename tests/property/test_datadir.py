@@ -28,7 +28,7 @@ def test_reading_a_table_gives_what_was_written(entries):
 
 
 @given(st.dictionaries(ids, st.tuples(values, ids), min_size=1, max_size=8))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_reading_a_directory_gives_what_was_written(tmp_path_factory, rows):
     directory = tmp_path_factory.mktemp("d") / "x"
     tables = {"utt2category": {k: v[0] for k, v in rows.items()}, "utt2spk": {k: v[1] for k, v in rows.items()}}
@@ -45,7 +45,7 @@ def test_any_bytes_are_parsed(content):
 
 
 @given(st.lists(lines, max_size=8), st.lists(lines, max_size=8), st.lists(lines, max_size=8), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_repair_makes_a_directory_valid_and_a_second_one_changes_nothing(tmp_path_factory, scp, spk, inverse, ends):
     directory: Path = tmp_path_factory.mktemp("d")
     for name, content in (("wav.scp", scp), ("utt2spk", spk), ("spk2utt", inverse)):

@@ -25,7 +25,7 @@ def _signal(seed: int, num_samples: int, level: float) -> Tensor:
 
 
 @pytest.mark.parametrize(("name", "domain", "preset"), CASES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), LEVELS, LEVELS, st.sampled_from([0.0, 1e-30, 1e-4, 1.0]))
 def test_value_and_gradient_are_finite(
     name: str, domain: str, preset: str, seed: int, target_level: float, noise_level: float, weight: float
@@ -42,7 +42,7 @@ def test_value_and_gradient_are_finite(
 
 
 @pytest.mark.parametrize(("name", "domain", "preset"), CASES)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 10**6), st.integers(513, 4000))
 def test_weights_of_one_change_nothing(
     name: str, domain: str, preset: str, seed: int, num_samples: int
@@ -54,7 +54,7 @@ def test_weights_of_one_change_nothing(
 
 
 @pytest.mark.parametrize(("name", "domain", "preset"), [c for c in CASES if c[1:] != ("segmental", "paper")])
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 10**6), st.floats(1e-3, 1e3))
 def test_scaling_normalised_weights_changes_nothing(
     name: str, domain: str, preset: str, seed: int, scale: float
@@ -66,7 +66,7 @@ def test_scaling_normalised_weights_changes_nothing(
     assert torch.allclose(scaled, plain, rtol=1e-4, atol=1e-4)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.floats(0.05, 100), st.floats(0.1, 1), st.sampled_from(["paper", "robust"]))
 def test_si_sdr_is_invariant_to_the_scale_of_the_estimate(
     seed: int, scale: float, noise: float, preset: str
@@ -77,7 +77,7 @@ def test_si_sdr_is_invariant_to_the_scale_of_the_estimate(
     assert torch.allclose(*values, atol=0.02)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.integers(1, 3000), st.sampled_from([64, 256, 300]))
 def test_interpolated_weights_stay_between_their_neighbours(seed: int, num_samples: int, hop: int) -> None:
     weights = torch.rand(1, 1 + num_samples // hop, generator=torch.Generator().manual_seed(seed))

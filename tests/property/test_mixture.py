@@ -41,7 +41,7 @@ def caches(seed: int = 0, speech_len: int = 5000, noise_len: int = 3000) -> Sour
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.integers(1, 20000), st.floats(-20, 20), st.floats(-50, 20), st.floats(-50, 20), st.integers(0, 1000)
 )
@@ -56,7 +56,7 @@ def test_the_requested_snr_is_met_within_a_hundredth_of_a_decibel(
     np.testing.assert_allclose(mix, signal + scaled, atol=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**31), st.integers(0, 10**6), st.integers(100, 9000))
 def test_a_rendered_mixture_is_the_sum_of_its_parts_at_both_ratios(seed: int, number: int, num_samples: int) -> None:
     sampler = MixtureSampler(caches(), ["s0", "s1"], num_samples, seed, "x", (-5, 5), (0, 15))

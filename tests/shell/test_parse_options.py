@@ -162,7 +162,7 @@ def test_nothing_in_a_value_or_a_name_is_ever_run(script, tmp_path, payload):
 @given(st.binary(max_size=60).map(lambda b: b.replace(b"\0", b"")))
 @example(b"-rf")
 @example(b"\xff\xfe")
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_without_nul_come_back_as_they_are(script, value):
     told = parsed(script, b"--test_sets=" + value, b"--set=" + value)
     assert (os.fsencode(told["test_sets"]), os.fsencode(told["set"][0])) == (value, value)

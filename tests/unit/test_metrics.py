@@ -79,7 +79,7 @@ def test_sdr_does_not_forgive_a_delay_beyond_its_taps() -> None:
     assert sdr(reference, np.roll(reference, 2_000)) < 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**31), level=st.floats(0.01, 10))
 def test_sdr_is_never_below_si_sdr(seed: int, level: float) -> None:
     reference, error = noise(seed, 2_000), noise(seed + 1, 2_000)

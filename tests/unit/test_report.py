@@ -67,7 +67,7 @@ def sections(text: str = "x") -> list[report.Section]:
     ]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(text=st.one_of(st.text(), st.sampled_from(MARKUP)).map(lambda text: f"x{text}"))
 def test_no_text_can_become_markup(text: str) -> None:
     plain, found = Page(report.page("x", sections("x"))), Page(report.page(text, sections(text), text, text))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pse.errors import PseError
@@ -79,21 +79,18 @@ def key(row: Row) -> tuple[str, str]:
     return row.test_set, row.tag
 
 
-@settings(deadline=None)
 @given(experiments=rows())
 @example(experiments=[Row(test_set="0", tag="0", start="-")])
 def test_the_tables_read_back_to_the_rows_they_were_made_of(experiments: list[Row]) -> None:
     assert sorted(parse(render(experiments, HEADER)), key=key) == sorted(experiments, key=key)
 
 
-@settings(deadline=None)
 @given(experiments=rows())
 def test_rendering_what_was_read_gives_the_same_file(experiments: list[Row]) -> None:
     text = render(experiments, HEADER)
     assert render(parse(text), HEADER) == text
 
 
-@settings(deadline=None)
 @given(experiments=rows())
 def test_rows_of_a_test_set_are_sorted_by_the_headline_with_the_missing_last(experiments: list[Row]) -> None:
     for name in {row.test_set for row in experiments}:

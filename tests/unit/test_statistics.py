@@ -47,7 +47,7 @@ def test_a_value_that_is_not_finite_is_refused(bad: float) -> None:
         paired_difference([1.0, 2.0], [bad, 2.0])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(pairs=st.lists(st.tuples(st.floats(-100, 100), st.floats(-100, 100)), min_size=2, max_size=7))
 def test_swapping_the_systems_turns_the_difference_round(pairs: list[tuple[float, float]]) -> None:
     a, b = zip(*pairs, strict=True)

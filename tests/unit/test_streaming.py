@@ -75,7 +75,7 @@ def streamed(stream: Stream, mix: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     num_samples=st.one_of(st.sampled_from([1, 15, 16, 17, 31, 32, 33, 63, 64, 65]), st.integers(1, 400)),
     sizes=st.lists(st.one_of(st.integers(0, 3), st.integers(0, 200)), min_size=1, max_size=8),

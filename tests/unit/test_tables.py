@@ -29,7 +29,7 @@ def tables(draw: st.DrawFn) -> list[ScoreRow]:
     return [ScoreRow(i, draw(NAMES), draw(snr), draw(scores), draw(scores)) for i in ids]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(rows=tables())
 def test_scores_read_back_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, rows: list[ScoreRow]

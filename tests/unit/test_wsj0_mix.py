@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
@@ -45,7 +45,6 @@ def test_the_name_of_a_mixture_has_each_gain_as_its_list_has_it() -> None:
     assert wsj0_mix.parse(LINE3)[0].id == "01ta010b_1.9805_209a0501_-1.9805_40na010x_0"
 
 
-@settings(deadline=None)
 @given(st.floats(5e-7, 2.5))
 def test_a_gain_of_five_digits_is_named_as_five_digits_are_written(gain: float) -> None:
     text = f"{gain:.5g}"
