@@ -8,8 +8,9 @@ from hypothesis import settings
 from tests.recipe_place import Place
 
 # The same examples in every run: a change is never blamed for what an unlucky draw finds in other code. To go
-# looking for such finds: pytest --hypothesis-profile=default.
+# looking for such finds: pytest --hypothesis-profile=new_examples.
 settings.register_profile("same_examples", derandomize=True, deadline=None)
+settings.register_profile("new_examples", deadline=None)
 settings.load_profile("same_examples")
 
 
