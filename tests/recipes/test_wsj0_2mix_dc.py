@@ -12,6 +12,7 @@ from pse.errors import PseError
 from pse.io import audio, sound
 from pse.io.tables import read_table
 from pse.recipe.options import add_arguments, context
+from pse.recipe.separation.results import from_sexes
 from pse.recipe.separation.training import check
 from pse.scoring.results_md import parse
 from tests.recipe_place import ROOT, Place
@@ -42,6 +43,14 @@ finetune:
   training: {batch_size: 4, max_examples: 8, valid_every_examples: 4}
   methods:
     dc_long: {start: dc, segment_s: 1.6, objective: {name: deep_clustering}}
+    end_to_end:
+      start: dc
+      objective: {name: mask_inference}
+      model:
+        name: unfolded_clustering
+        net: {name: blstm_embedding, hidden_size: 8, num_layers: 1, embedding_size: 4}
+        hidden_size: 8
+      tests: [open_2]
 separate:
   clustering: {global: {restarts: 2}, oracle: {mode: oracle, restarts: 2}}
 report:
@@ -49,6 +58,10 @@ report:
   paper:
     - {table: T1, condition: dc.global, test: open_2, sexes: all, sdr_i_db: 5.81}
     - {table: T1, condition: nmf, test: closed_2, sexes: all, sdr_i_db: 5.06}
+    - {table: T3, condition: dc.oracle, test: open_2, sexes: MM, sdr_i_db: 4.49}
+    - {table: T3, condition: dc.oracle, test: open_2, sexes: FF, sdr_i_db: 3.21}
+    - {table: T3, condition: dc.oracle, test: open_2, sexes: FM, sdr_i_db: 8.69}
+    - {table: T3, condition: dc.oracle, test: open_2, sexes: all, sdr_i_db: 6.45}
 """
 ROWS = {"ibm", "dc.global", "dc.oracle", "dc_long.global", "dc_long.oracle", "unprocessed mixture"}
 
@@ -69,9 +82,22 @@ def test_all_stages_run_and_every_condition_is_scored_on_every_set(separated: Pl
     for row in parse(text):
         by_set.setdefault(row.test_set.split(":")[0], set()).add(row.tag)
         assert row.n_failed == 0
-    assert by_set == {"closed_2": ROWS, "open_2": ROWS, "closed_3": ROWS}
+    assert by_set == {"closed_2": ROWS, "open_2": ROWS | {"end_to_end", "end_to_end.oracle"}, "closed_3": ROWS}
     assert "5.81" in text and "(not run)" in text
     assert "data:audio/wav;base64," in (separated.exp / "report" / "index.html").read_text()
+
+
+def test_the_rows_by_sex_weighted_by_their_numbers_are_the_column_all(separated: Place) -> None:
+    lines = (separated.exp / "RESULTS.md").read_text().splitlines()
+    ours = [line.split("|")[-2].split() for line in lines if line.startswith("| T3 | dc.oracle | open_2 | all")]
+    assert len(ours) == 2 and ours[0][0] == ours[1][0]
+
+
+def test_the_papers_rows_by_sex_give_its_column_all_with_the_published_lists() -> None:
+    counts = {"MM": 1086, "FF": 394, "FM": 1520}
+    assert round(from_sexes({"MM": 4.49, "FF": 3.21, "FM": 8.69}, counts), 2) == 6.45
+    assert round(from_sexes({"MM": 3.51, "FF": 1.42, "FM": 8.57}, counts), 2) == 5.80
+    assert from_sexes({"MM": 1.0}, {"MM": 3, "FF": 0}) == 1.0
 
 
 def test_the_ideal_mask_separates_and_every_estimate_has_its_mixtures_length(separated: Place) -> None:
@@ -102,7 +128,7 @@ def test_a_second_run_does_nothing_and_an_option_of_clustering_separates_again_o
     assert separated.run("--nj", "1").count("nothing to do") == len(STAGES)
     assert separated.files() == before
     told = separated.run("--nj", "1", "--set", "separate.clustering.global.restarts=3", "--dry_run")
-    assert "0 of 1 tasks of stage finetune" in told and "6 of 15 tasks of stage enhance" in told
+    assert "0 of 2 tasks of stage finetune" in told and "6 of 17 tasks of stage enhance" in told
 
 
 def test_without_wsj0_the_ways_to_go_on_are_told_in_one_line(tmp_path: Path) -> None:
