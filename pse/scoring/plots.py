@@ -207,6 +207,38 @@ def embeddings(
     return figure
 
 
+@_styled
+def masks(
+    rows: Mapping[str, np.ndarray], levels: np.ndarray, seconds: float, top_hz: float, range_db: float = 60.0
+) -> Figure:
+    """What part of a mixture each speaker has: a row of pictures a label, one for each speaker.
+
+    rows: label -> magnitudes [S, K, F] of the speakers; a bin shows the part of one in the sum of all.
+    levels: [K, F] of the mixture in dB; bins more than `range_db` below the loudest are left white.
+    Raises PseError when the shapes differ.
+    """
+    if not rows or any(m.ndim != 3 or m.shape != (len(m), *levels.shape) for m in rows.values()):
+        raise PseError(f"a figure of masks needs magnitudes of each speaker for {levels.shape} bins")
+    count = max(len(m) for m in rows.values())
+    figure = _figure(3.4 * count + 0.8, 0.6 + 1.9 * len(rows))
+    panels = figure.subplots(len(rows), count, sharex=True, sharey=True, squeeze=False)
+    quiet = levels < levels.max() - range_db
+    for line, (label, magnitudes) in zip(panels, rows.items(), strict=True):
+        parts = magnitudes / np.maximum(magnitudes.sum(0), 1e-12)
+        for number, (axes, part) in enumerate(zip(line, parts, strict=False), 1):
+            shown = axes.imshow(
+                np.where(quiet, np.nan, part), cmap="cividis", vmin=0, vmax=1, origin="lower", aspect="auto",
+                extent=(0.0, seconds, 0.0, top_hz / 1000), interpolation="nearest",
+            )  # fmt: skip
+            axes.grid(visible=False)
+            axes.set_title(f"speaker {number}, {label}")
+        line[0].set_ylabel("frequency (kHz)")
+    for axes in panels[-1]:
+        axes.set_xlabel("time (s)")
+    figure.colorbar(shown, ax=list(panels.flat), label="part of the mixture", aspect=30, pad=0.02)
+    return figure
+
+
 def _by_speaker(labels: np.ndarray) -> np.ndarray:
     """Colours [K, F, 3] of speakers [K, F]; white where none counts."""
     from matplotlib.colors import to_rgb

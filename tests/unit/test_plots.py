@@ -40,6 +40,7 @@ FIGURES: dict[str, Callable[..., bytes]] = {
     "embeddings": lambda **o: plots.embeddings(BINS, LABELS, -LABELS, VECTORS, 1.0, 4000.0, "t", **o),
     "embeddings of silence": lambda **o: plots.embeddings(BINS, 0 * LABELS - 1, LABELS, VECTORS, 1.0, 4e3, **o),
     "embeddings in a plane": lambda **o: plots.embeddings(BINS, LABELS, LABELS, VECTORS[..., :2], 1.0, 4e3, **o),
+    "masks": lambda **o: plots.masks({"a": abs(VECTORS.T[:2].swapaxes(1, 2)), "b": BINS[None]}, BINS, 1.0, 4e3, **o),
     "gains": lambda **o: plots.gains({"a": [1.0, 2.0, 4.0], "a long name, " * 5: [3.0]}, **o),
 }
 
@@ -79,6 +80,7 @@ def test_values_that_are_not_finite_are_left_out_of_a_learning_curve() -> None:
         lambda path: plots.learning_curve({"a": [(1, float("nan"))]}, "loss", path=path),
         lambda path: plots.spectrograms({}, RATE, path=path),
         lambda path: plots.spectrograms({"a": np.zeros(0)}, RATE, path=path),
+        lambda path: plots.masks({"a": BINS}, BINS, 1.0, 4e3, path=path),
         lambda path: plots.gains({}, path=path),
         lambda path: plots.gains({"a": []}, path=path),
     ],

@@ -34,6 +34,24 @@ def embeddings(ctx: Context, test: str, order: list[str]) -> list[Any]:
     return pictures
 
 
+def masks(estimates: Any, sources: Any, sample_rate: int, what: str) -> Any:
+    """A picture of what part of a mixture each estimate [S, T] has, above that of each source [S, T]."""
+    import numpy as np
+    import torch
+
+    from pse.recipe.separation.separators import transform_of
+    from pse.scoring.plots import masks as drawn
+    from pse.scoring.report import Picture
+
+    transform = transform_of(sample_rate)
+    found = {"separated": estimates, "true": sources}
+    rows = {k: transform.stft(torch.from_numpy(np.asarray(v, np.float32))).abs().numpy() for k, v in found.items()}
+    mixture = transform.stft(torch.from_numpy(np.asarray(sources, np.float32).sum(0, keepdims=True)))[0]
+    levels = 20 * mixture.abs().clamp_min(1e-6).log10().numpy()
+    png = drawn(rows, levels, np.shape(sources)[-1] / sample_rate, sample_rate / 2)
+    return Picture(png, f"Masks: {what}, as separated and in truth")
+
+
 def _is_usable(ctx: Context, condition: Condition) -> bool:
     way = condition.clustering
     return gives_embeddings(ctx, condition.system) and not ctx.config.separate.clustering[way].needs_sources

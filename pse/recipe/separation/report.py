@@ -116,4 +116,5 @@ def _example(ctx: Context, test: str, condition: Any, row: Any, rank: str) -> An
     signals = {"mixture": sources.sum(0)}
     for n, (source, estimate) in enumerate(zip(sources, wavs, strict=True), 1):
         signals |= {f"speaker {n}, separated": estimate, f"speaker {n}": source}
-    return Example(f"{spec.id}, speakers {row.speaker} ({rank})", rate, signals, row)
+    pictures = [figures.masks(wavs, sources, rate, f"what each speaker has of {spec.id}")]
+    return Example(f"{spec.id}, speakers {row.speaker} ({rank})", rate, signals, row, pictures=pictures)

@@ -23,6 +23,11 @@ from pse.registry import find
 WINDOW_S, HOP_S = 0.032, 0.008
 
 
+def transform_of(sample_rate: int) -> STFT:
+    """The STFT that baselines and figures work on."""
+    return STFT(2 * round(WINDOW_S * sample_rate / 2), round(HOP_S * sample_rate), "sqrt_hann")
+
+
 def model_separator(ctx: Context, net: Any, how: Clustering | None, embeds: bool) -> Any:
     """Separates by a net: its wavs (how: None), clusters of its embeddings, or its masks by segments."""
     device = torch.device("cuda" if ctx.ngpu and torch.cuda.is_available() else "cpu")
@@ -48,7 +53,7 @@ def model_separator(ctx: Context, net: Any, how: Clustering | None, embeds: bool
 def baseline_separator(ctx: Context, config: Any, mapping: dict[str, Any], speech: str) -> Any:
     """Separates by a baseline of pse.baselines, on the STFT of the nets; speech: the set of the mixtures."""
     rate = config.sample_rate
-    transform = STFT(2 * round(WINDOW_S * rate / 2), round(HOP_S * rate), "sqrt_hann")
+    transform = transform_of(rate)
     baseline = make_baseline(mapping, transform, AudioCache(ctx.dump / "train"))
     speaker = AudioCache(ctx.dump / speech).speaker
 
