@@ -89,9 +89,9 @@ def curves(
 
 
 def _short(value: float) -> str:
-    """Three digits at the most: 0.5, 22, 169k."""
-    thousands = value >= 1000
-    return f"{float(f'{value / 1000 if thousands else value:.3g}'):g}{'k' if thousands else ''}"
+    """Three digits at the most: 0.5, 22, 169k, 1.12M."""
+    unit, sign = (1e6, "M") if value >= 999_500 else (1e3, "k") if value >= 1000 else (1, "")
+    return f"{float(f'{value / unit:.3g}'):g}{sign}"
 
 
 def _thousands(value: float, _position: int) -> str:

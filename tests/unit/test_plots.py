@@ -63,8 +63,8 @@ def test_a_figure_is_the_same_picture_each_time_and_in_its_file(name: str, tmp_p
 
 
 def test_numbers_at_a_logarithmic_axis_are_short() -> None:
-    assert [plots._short(x) for x in (0.5, 1, 22.7, 1000, 169_473, 1_234_567)] == [
-        "0.5", "1", "22.7", "1k", "169k", "1230k"
+    assert [plots._short(x) for x in (0.5, 1, 22.7, 1000, 169_473, 999_700, 1_234_567)] == [
+        "0.5", "1", "22.7", "1k", "169k", "1M", "1.23M"
     ]  # fmt: skip
 
 
