@@ -1,8 +1,8 @@
 """Deep clustering against other people's code: loss, training step, k-means, and the SDR of BSS Eval.
 
-Peers, where they are installed: asteroid (its deep clustering loss), scikit-learn (KMeans with 10 restarts),
-mir_eval and fast_bss_eval (SDR). The training step is compared with the same network when the unit norm is
-torch's own and differentiated by autograd.
+Peers, where they are installed: asteroid (its deep clustering loss), ESPnet (a whole training step: its STFT,
+DPCLSeparator and FrequencyDomainDPCL), scikit-learn (KMeans with 10 restarts), mir_eval and fast_bss_eval (SDR). The
+training step is compared, too, with the same network when the unit norm is torch's own and differentiated by autograd.
 Run: python benchmarks/separation.py [--rounds 5] [--threads 1]
 """
 
@@ -21,6 +21,7 @@ import torch
 from torch.nn import functional
 
 from pse.clustering.kmeans import kmeans
+from pse.losses.activity import activity, bins, dominant_source, points
 from pse.losses.deep_clustering import deep_clustering_loss
 from pse.models import embedding
 from pse.models.base import build
@@ -116,6 +117,57 @@ def steps(rounds: int) -> None:
     embedding.unit_vectors = fused
 
 
+def whole_steps(rounds: int) -> None:
+    """Two sources to new weights: mixture, STFT, labels, BLSTM 2x300 with D = 20, loss, gradient, Adam.
+
+    ESPnet's separator has a projection after each layer, and no unit norm.
+    """
+    signals = 0.1 * torch.randn(BATCH, 2, SEGMENT)
+    net = build({"name": "blstm_embedding", "hidden_size": 300, "embedding_size": 20}, "net")
+    print(f"our network has {sum(p.numel() for p in net.parameters()):,} parameters")
+    optimizer = torch.optim.Adam(net.parameters())
+
+    def ours(half: bool) -> float:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            vectors = net(signals.sum(1)).embeddings
+        spectra = net.transform.stft(signals.flatten(0, 1)).unflatten(0, (BATCH, 2)).abs()
+        labels, active = bins(dominant_source(spectra)), bins(activity(spectra)).float()
+        loss = deep_clustering_loss("unweighted", points(vectors), labels, active).mean()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    separator = imported("espnet2.enh.separator.dpcl_separator", "DPCLSeparator")
+    theirs = separator and espnet_step(separator, signals)
+    for half in (False, True):
+        title = f"training step of BLSTM 2x300, {'bf16' if half else 'float32'}"
+        versus(title, lambda half=half: ours(half), "ESPnet", theirs and (lambda half=half: theirs(half)), rounds)
+
+
+def espnet_step(separator: Any, signals: torch.Tensor) -> Callable[[bool], float]:
+    """The same step with ESPnet's parts."""
+    encoder = imported("espnet2.enh.encoder.stft_encoder", "STFTEncoder")(256, 256, 64)
+    criterion = imported("espnet2.enh.loss.criterions.tf_domain", "FrequencyDomainDPCL")()
+    net = separator(BINS, num_spk=2, layer=2, unit=300, emb_D=20).train()
+    optimizer = torch.optim.Adam(net.parameters())
+    print(f"ESPnet's network has {sum(p.numel() for p in net.parameters()):,} parameters")
+    lengths = torch.full((BATCH,), signals.shape[2])
+
+    def step(half: bool) -> float:
+        optimizer.zero_grad()
+        mixture, frames = encoder(signals.sum(1), lengths)
+        references = [encoder(source, lengths)[0] for source in signals.unbind(1)]
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            vectors = net(mixture, frames)[2]["tf_embedding"]
+        loss = criterion(references, vectors.float()).mean()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
 def clusters(rounds: int) -> None:
     """k-means of one utterance of 6 s, 10 restarts, two speakers."""
     random = torch.Generator().manual_seed(0)
@@ -167,7 +219,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     print(f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, load {load:.1f};")
     print(f"torch {torch.__version__}, {options.threads} threads, medians of {options.rounds} alternating rounds")
-    for part in (losses, steps, clusters, scores):
+    for part in (losses, steps, whole_steps, clusters, scores):
         part(options.rounds)
 
 
