@@ -7,6 +7,7 @@ whole signal (domain `whole`); in the public code the frames are weighted in a s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial
@@ -25,6 +26,9 @@ SignalLoss = Callable[..., Tensor]
 
 MEASURES: dict[str, SignalLoss] = {"neg_snr": snr.neg_snr, "neg_si_sdr": snr.neg_si_sdr, "mse": snr.mse}
 DOMAINS = ("whole", "segmental")
+# Per dB, by what is weighed. Of the loss as published, close to a gate; of the target its Wiener gain:
+# sigmoid(x ln(10) / 10) = r / (1 + r) for a ratio r of x dB.
+SLOPES = {"loss": 1.0, "target": math.log(10) / 10}
 PRESETS = ("paper", "robust")
 
 

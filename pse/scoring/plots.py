@@ -267,12 +267,12 @@ def snr_track(
     samples: np.ndarray,
     sample_rate: int,
     predicted_db: Sequence[float],
-    weights: Sequence[float],
+    weights: Mapping[str, Sequence[float]],
     hop_samples: int,
     true_db: Sequence[float] | None = None,
     title: str = "",
 ) -> Figure:
-    """What the SNR predictor makes of a recording [T]: waveform, frame SNR [F] and weights [F] over time.
+    """What the SNR predictor makes of a recording [T]: waveform, frame SNR [F] and weights [F] by their names.
 
     Frame f is centred on sample f * hop_samples. `true_db` [F] where it is known.
     """
@@ -287,8 +287,9 @@ def snr_track(
     snr.axhline(0, color=ORANGE, lw=0.8, ls="--", label="0 dB")
     snr.set(ylabel="frame SNR (dB)", title="signal-to-noise ratio")
     snr.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0.1, handlelength=1.6)
-    weight.fill_between(time, weights, color=BLUE, alpha=0.25, lw=0, step="mid")
-    weight.step(time, weights, color=BLUE, lw=1.2, where="mid")
+    for (label, values), colour in zip(weights.items(), (BLUE, ORANGE, GREEN), strict=False):
+        weight.step(time, values, color=colour, lw=1.2, where="mid", label=label)
+    weight.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0.1, handlelength=1.6)
     weight.set(ylim=(-0.03, 1.05), ylabel="weight", xlabel="time (s)", title="weight in training")
     weight.set_xlim(0, len(samples) / sample_rate)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
@@ -349,7 +350,11 @@ def gains(
     axes.errorbar(
         centre, rows, xerr=half, fmt="D", color=ORANGE, ms=4, capsize=3, label="mean, 95 % interval"
     )
-    labels = [textwrap.fill(f"{name} (n = {len(values)})", LABEL_WIDTH) for name, values in systems.items()]
+    counts = {len(values) for values in systems.values()}
+    each = {k: f"{k} (n = {len(v)})" if len(counts) > 1 else k for k, v in systems.items()}
+    labels = [textwrap.fill(label, LABEL_WIDTH) for label in each.values()]
+    if len(counts) == 1:
+        x_label += f"; n = {counts.pop()} for each"
     axes.set(yticks=rows, yticklabels=labels, xlabel=x_label, ylim=(len(rows) - 0.4, -0.6))
     axes.axvline(0, color=GREY, lw=0.8)
     axes.grid(axis="y", visible=False)

@@ -30,9 +30,9 @@ FIGURES: dict[str, Callable[..., bytes]] = {
         {"train": [(1, 2.0)], "valid": []}, "loss", best="min", **o
     ),
     "spectrograms": lambda **o: plots.spectrograms({"a $_{": SIGNAL, "b": 0 * SIGNAL}, RATE, title="t", **o),
-    "snr_track": lambda **o: plots.snr_track(SIGNAL, RATE, TRACK, TRACK > 0, 256, true_db=TRACK, **o),
-    "snr_track alone": lambda **o: plots.snr_track(SIGNAL[:2000], RATE, TRACK, TRACK > 0, 256, **o),
-    "snr_track long": lambda **o: plots.snr_track(np.tile(SIGNAL, 3), RATE, TRACK, TRACK > 0, 768, **o),
+    "snr_track": lambda **o: plots.snr_track(SIGNAL, RATE, TRACK, {"w": TRACK > 0}, 256, true_db=TRACK, **o),
+    "snr_track alone": lambda **o: plots.snr_track(SIGNAL[:2000], RATE, TRACK, {"w": TRACK > 0}, 256, **o),
+    "snr_track long": lambda **o: plots.snr_track(np.tile(SIGNAL, 3), RATE, TRACK, {"w": TRACK > 0}, 768, **o),
     "usable_speech": lambda **o: plots.usable_speech({"19": TRACK, "26": TRACK + 3}, **o),
     "usable_speech of many": lambda **o: plots.usable_speech({str(i): TRACK + i for i in range(7)}, **o),
     "trends": lambda **o: plots.trends({"a": [(0, 1.0, 0.2), (5, 2.0, None)], "b": [(3, 1.0, 0.1)]}, "s", **o),
@@ -41,6 +41,7 @@ FIGURES: dict[str, Callable[..., bytes]] = {
     "embeddings of silence": lambda **o: plots.embeddings(BINS, 0 * LABELS - 1, LABELS, VECTORS, 1.0, 4e3, **o),
     "embeddings in a plane": lambda **o: plots.embeddings(BINS, LABELS, LABELS, VECTORS[..., :2], 1.0, 4e3, **o),
     "masks": lambda **o: plots.masks({"a": abs(VECTORS.T[:2].swapaxes(1, 2)), "b": BINS[None]}, BINS, 1.0, 4e3, **o),
+    "gains of as many": lambda **o: plots.gains({"a": [1.0, 2.0], "b": [3.0, 4.0]}, **o),
     "gains": lambda **o: plots.gains({"a": [1.0, 2.0, 4.0], "a long name, " * 5: [3.0]}, **o),
 }
 

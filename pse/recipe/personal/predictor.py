@@ -107,7 +107,7 @@ def evaluate_predictor(ctx: Context, config: Any, place: Path) -> None:
     from pse.data.fixed import FixedMixtures
     from pse.io.ark import Archive
     from pse.io.jsonl import write_json
-    from pse.losses.purification import snr_to_weight
+    from pse.losses.purification import SLOPES, snr_to_weight
     from pse.scoring.plots import snr_track
 
     model, clamp_db = load_predictor(ctx, config.snr_predictor.model), config.snr_predictor.clamp_db
@@ -130,7 +130,8 @@ def evaluate_predictor(ctx: Context, config: Any, place: Path) -> None:
         "num_frames": len(truth),
     }
     write_json(place / "accuracy.json", accuracy)
-    weights = snr_to_weight(torch.from_numpy(guesses[0])).numpy()
+    guess_db = torch.from_numpy(guesses[0])
+    weights = {f"of the {what}": snr_to_weight(guess_db, SLOPES[what]).numpy() for what in ("target", "loss")}
     snr_track(
         shown.premixture, mixtures.sources.speech.sample_rate, guesses[0], weights, HOP_SAMPLES, truths[0],
         "A mixture of an unseen speaker and an unseen noise", path=place / "images" / "frame_snr.png",

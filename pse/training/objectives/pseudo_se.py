@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,12 +11,9 @@ from torch import Tensor
 from pse.data.collate import Batch
 from pse.dsp.snr import frame_snr_db
 from pse.errors import PseError
-from pse.losses.purification import frames_to_samples, snr_to_weight
+from pse.losses.purification import SLOPES, frames_to_samples, snr_to_weight
 from pse.losses.segmental import HOP
 from pse.training.objectives.enhancement import Enhancement, LossOptions
-
-# sigmoid(x ln(10) / 10) = r / (1 + r) for a ratio r of x dB.
-WIENER_SLOPE = math.log(10) / 10
 
 
 @dataclass(frozen=True)
@@ -75,8 +71,8 @@ class PseudoSE(Enhancement):
         else:
             with torch.no_grad():
                 snr_db = self.helper(batch["target"]).frame_snr_db
-        default = 1.0 if options.weigh == "loss" else WIENER_SLOPE
-        return snr_to_weight(snr_db, default if options.slope is None else options.slope, options.offset_db)
+        slope = SLOPES[options.weigh] if options.slope is None else options.slope
+        return snr_to_weight(snr_db, slope, options.offset_db)
 
 
 PLUGIN = PseudoSE
