@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import io
+import itertools
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +19,9 @@ from pse.corpora.base import Recording
 from pse.data import wsj0_mix
 from pse.data.wsj0_mix import Entry, Mixed
 from pse.io import sound
-from pse.io.atomic import need_disk, writing
+from pse.io.atomic import need_disk, write_many
 
-# Mixtures that a process is given at a time.
+# Mixtures that a process makes and writes at a time.
 CHUNK = 16
 REPORT_EVERY_S = 10.0
 
@@ -37,6 +39,10 @@ class Plan:
         """Where the mixture and its sources go; the mixture, which is written last, comes first."""
         places = wsj0_mix.folders(self.num_speakers, self.sample_rate, self.mode, self.part)
         return [root / place / f"{entry.id}.wav" for place in places.values()]
+
+
+# Root of the tree, set, mixture, and of each source the file and the published level.
+Job = tuple[Path, Plan, Entry, tuple[tuple[str, float | None], ...]]
 
 
 def write_tree(
@@ -99,21 +105,31 @@ def _written(
     for entry in entries:
         sources = tuple((str(recordings[u].path), levels.get(u)) for u in entry.utts)
         jobs.append((root, plan, entry, sources))
+    chunks = [jobs[first : first + CHUNK] for first in range(0, len(jobs), CHUNK)]
     if num_jobs == 1:
-        yield from map(_write, jobs)
+        yield from itertools.chain.from_iterable(map(_write, chunks))
         return
     # Spawned, not forked: the caller may have threads.
     with ProcessPoolExecutor(num_jobs, multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_write, jobs, chunksize=CHUNK)
+        yield from itertools.chain.from_iterable(pool.map(_write, chunks))
 
 
-def _write(job: tuple[Path, Plan, Entry, tuple[tuple[str, float | None], ...]]) -> None:
-    root, plan, entry, sources = job
-    made = _mixed(plan, entry, sources)
-    mixture, *others = plan.paths(root, entry)
-    for path, signal in (*zip(others, made.sources, strict=True), (mixture, made.mix)):
-        with writing(path, "wb") as file:
-            soundfile.write(file, signal, plan.sample_rate, format="WAV", subtype="PCM_16")
+def _write(chunk: Sequence[Job]) -> list[None]:
+    files: dict[Path, bytes] = {}
+    for root, plan, entry, sources in chunk:
+        made = _mixed(plan, entry, sources)
+        mixture, *others = plan.paths(root, entry)
+        # The mixture comes last: where it stands, all of it does.
+        signals = {**dict(zip(others, made.sources, strict=True)), mixture: made.mix}
+        files |= {path: _wav(signal, plan.sample_rate) for path, signal in signals.items()}
+    write_many(files)
+    return [None] * len(chunk)
+
+
+def _wav(samples: np.ndarray, sample_rate: int) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, sample_rate, format="WAV", subtype="PCM_16")
+    return file.getvalue()
 
 
 def _mixed(plan: Plan, entry: Entry, sources: tuple[tuple[str, float | None], ...]) -> Mixed:

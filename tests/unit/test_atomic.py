@@ -13,7 +13,7 @@ import pytest
 
 from pse.errors import PseError
 from pse.io import atomic
-from pse.io.atomic import need_disk, sole_writer, target_of, write_text, writing, writing_dir
+from pse.io.atomic import need_disk, sole_writer, target_of, write_many, write_text, writing, writing_dir
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
@@ -48,6 +48,32 @@ def test_a_directory_is_replaced_whole(tmp_path: Path) -> None:
         raise ValueError
     assert os.listdir(place / "sub") == ["two"]
     assert os.listdir(tmp_path) == ["set"]
+
+
+def test_many_files_are_written_whole_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_many({tmp_path / "a" / "1": b"one", tmp_path / "b" / "2": b"two"})
+    assert (tmp_path / "a" / "1").read_bytes() == b"one" and (tmp_path / "b" / "2").read_bytes() == b"two"
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic, "_sync", full)
+    with pytest.raises(PseError, match="no room left"):
+        write_many({tmp_path / "a" / "1": b"new", tmp_path / "a" / "3": b"three"})
+    assert os.listdir(tmp_path / "a") == ["1"] and (tmp_path / "a" / "1").read_bytes() == b"one"
+
+
+def test_files_of_a_directory_are_synced_once_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone, together = [], []
+    monkeypatch.setattr(atomic.os, "fsync", alone.append)
+    monkeypatch.setattr(atomic, "_sync", together.append)
+    with writing_dir(tmp_path / "d") as new:
+        for n in range(3):
+            write_text(new / "sub" / str(n), "x")
+        assert not alone and not together
+    assert sorted(p.name for p in together) == ["0", "1", "2", tmp_path.name] and not alone
+    write_text(tmp_path / "d" / "later", "x")
+    assert len(alone) == 1
 
 
 def test_a_killed_writer_leaves_the_old_file_and_the_lock_free(tmp_path: Path) -> None:
