@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pse.recipe.options import Context
-from pse.recipe.separation.layout import Condition, directory, gives_embeddings, model_of, rows, voices
+from pse.recipe.separation.layout import Condition, directory, gives_embeddings, model_of, rows, trainings, voices
 
 WANTED = ("FF", "FM", "MM")
 
@@ -32,6 +32,26 @@ def embeddings(ctx: Context, test: str, order: list[str]) -> list[Any]:
         png = _draw(ctx, usable[0], chosen[name], mixtures.sources.speech, title, path)
         pictures.append(Picture(png, f"Spectrogram, embeddings, ideal mask and clusters of {title}"))
     return pictures
+
+
+def by_time(ctx: Context) -> list[Any]:
+    """What the networks that are trained from the start separate of validation, against minutes of training."""
+    from pse.io.jsonl import read_jsonl
+    from pse.scoring.plots import trends
+    from pse.scoring.report import Picture
+
+    series: dict[str, list[tuple[float, float, None]]] = {}
+    for system in trainings(ctx, "pretrain"):
+        path = directory(ctx, system) / "metrics.jsonl"
+        lines = read_jsonl(path) if path.is_file() else []
+        found = [(x["seconds"] / 60, x["valid_si_sdr_i_db"], None) for x in lines if "valid_si_sdr_i_db" in x]
+        if found and system.seed is None:
+            series[system.name] = found
+    if not series:
+        return []
+    path = ctx.exp / "images" / "gain_by_time.png"
+    png = trends(series, "minutes of training", "SI-SDR improvement of validation (dB)", path=path)
+    return [Picture(png, "SI-SDR improvement of validation against minutes of training")]
 
 
 def masks(estimates: Any, sources: Any, sample_rate: int, what: str) -> Any:

@@ -52,9 +52,12 @@ def make_report(ctx: Context, config: Any, table: Path, page: Path) -> None:
         *(_boxes(ctx, test, names) for test, names in order.items()),
         *(_embeddings(ctx, test, names) for test, names in order.items()),
         *(_examples(ctx, config, test, names) for test, names in order.items()),
+        report.Figures("Quality against training time", figures.by_time(ctx)),
         reporting.learning_curves(ctx),
         report.Text("How this was made", [*sorted(set(notes)), *results.notes_on_data(ctx)], [command]),
     ]
+    # A config without trained networks has no picture of any.
+    sections = [s for s in sections if not isinstance(s, report.Figures) or s.pictures]
     subtitle = f"{config.corpus.name}; {about['machine']}; commit {about['commit']}; {about['date']}"
     report.write(page, "Speaker separation", sections, subtitle, "Made by pse, stage report.")
     print(f"{table}\n{page}", flush=True)
