@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pse.errors import PseError
 from pse.io.audio import resample
+from pse.models.base import device_of
 
 CHUNK_S = 30.0
 OVERLAP_S = 1.0
@@ -52,7 +53,5 @@ def _in_chunks(model: Any, samples: np.ndarray) -> np.ndarray:
 
 
 def _forward(model: Any, samples: np.ndarray) -> np.ndarray:
-    # A peer's model has no weights.
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with torch.inference_mode():
-        return model(torch.from_numpy(samples).to(device)[None]).wavs[0, 0].float().cpu().numpy().copy()
+        return model(torch.from_numpy(samples).to(device_of(model))[None]).wavs[0, 0].float().cpu().numpy().copy()

@@ -22,7 +22,7 @@ from pse.inference.clustering import masked
 from pse.io.audio import resample
 from pse.losses.activity import THRESHOLD_DB, bins, points, unflattened
 from pse.losses.pit import pit, reordered
-from pse.models.base import measure_level
+from pse.models.base import device_of, measure_level
 
 # Of a chunk; the context on each side is for the network alone, and lets it begin anew.
 CHUNK_S, CONTEXT_S = 30.0, 1.0
@@ -46,20 +46,23 @@ def separate(
 ) -> np.ndarray:
     """The speakers [S, T] of a recording [T] at sample_rate Hz; num_speakers None: counted from the embeddings.
 
-    A model that gives signals itself gives as many as it was trained on. Raises PseError for another
-    number of axes, NaN or infinity, fewer than two speakers, and a model that cannot give as many.
+    A model with masks of its own gives as many signals as it was trained on; where it has embeddings too, it
+    separates other numbers by clusters of these. Raises PseError for another number of axes, NaN or
+    infinity, fewer than two speakers, and a model that cannot give as many.
     """
     _check(samples, num_speakers)
     if not len(samples):
         return np.zeros((num_speakers or 1, 0), np.float32)
     inside = torch.from_numpy(resample(samples.astype(np.float32, copy=False), sample_rate, model.sample_rate))
+    inside = inside.to(device_of(model))
     level = measure_level(inside[None], model.normalize)[0, 0]
     chunks = list(_chunks(model, inside / level))
-    if model(chunks[0].mix[None, : model.sample_rate]).embeddings is None:
+    tried = model(chunks[0].mix[None, : model.sample_rate])
+    if tried.embeddings is None or (tried.wavs is not None and num_speakers in (None, tried.wavs.shape[1])):
         parts = _waves(model, chunks, num_speakers)
     else:
         parts = _clustered(model, chunks, num_speakers, estimator)
-    whole = level * torch.cat(parts, 1)
+    whole = (level * torch.cat(parts, 1)).cpu()
     back = np.stack([resample(s, model.sample_rate, sample_rate) for s in whole.numpy()])
     return np.pad(back, ((0, 0), (0, max(0, len(samples) - back.shape[1]))))[:, : len(samples)]
 
@@ -86,7 +89,7 @@ def _chunks(model: Any, samples: Tensor) -> Iterator[Chunk]:
 def _waves(model: Any, chunks: list[Chunk], num_speakers: int | None) -> list[Tensor]:
     """What a model of masks gives; the signals of a chunk come in the order that goes on best."""
     parts: list[Tensor] = []
-    before = torch.zeros(0)
+    before = chunks[0].mix
     for number, chunk in enumerate(chunks):
         wavs = model(chunk.mix[None]).wavs[0].float()
         if num_speakers not in (None, len(wavs)):
@@ -106,25 +109,29 @@ def _clustered(model: Any, chunks: list[Chunk], num_speakers: int | None, estima
     """Masked mixtures, by centroids of bins of the whole recording."""
     loudest = max(float(model.transform.stft(c.mix[None]).abs().max()) for c in chunks)
     threshold, share = loudest * 10 ** (THRESHOLD_DB / 20), MOST_BINS // len(chunks) + 1
-    found = [_some_bins(model, c, threshold, generator(0, str(n)), share) for n, c in enumerate(chunks)]
+    least = num_speakers or MAX_COUNT
+    found = [_some_bins(model, c, threshold, generator(0, str(n)), share, least) for n, c in enumerate(chunks)]
     vectors, weights = (torch.cat(x)[None] for x in zip(*found, strict=True))
-    weights = enough(weights, num_speakers or MAX_COUNT)
+    weights = enough(weights, least)
     count = num_speakers or int(count_sources(estimator, vectors, weights).count)
     centroids = fit(vectors, count, weights)
     return [_masked_by(model, c, centroids)[:, c.first : c.last] for c in chunks]
 
 
 def _some_bins(
-    model: Any, chunk: Chunk, threshold: float, random: torch.Generator, most: int
+    model: Any, chunk: Chunk, threshold: float, random: torch.Generator, most: int, least: int
 ) -> tuple[Tensor, Tensor]:
-    """At most so many embeddings [N, D] of active bins of a chunk, and weights [N] of 1; bins of silence have 0."""
+    """At most so many embeddings [N, D] of active bins of a chunk, and weights [N] of 1.
+
+    Of a chunk with fewer than `least` active bins, so many bins, of which the quiet ones have weight 0.
+    """
     vectors = points(model(chunk.mix[None]).embeddings)[0]
     active = bins(model.transform.stft(chunk.mix[None]).abs() > threshold)[0]
     rows = active.nonzero().squeeze(1)
-    if len(rows) < MAX_COUNT:
-        return vectors[:MAX_COUNT], active[:MAX_COUNT].float()
+    if len(rows) < least:
+        return vectors[:least], active[:least].float()
     rows = drawn(rows, most, random)
-    return vectors[rows], torch.ones(len(rows))
+    return vectors[rows], vectors.new_ones(len(rows))
 
 
 def _masked_by(model: Any, chunk: Chunk, centroids: Tensor) -> Tensor:

@@ -44,8 +44,8 @@ def activity(
     """Which bins are loud enough to count: bool [B, K, F].
 
     magnitudes: of the sources [B, S, K, F]; mixture: its magnitude [B, K, F], for the rule of that name.
-    `any_source`: a source is louder than threshold_db re its own peak; `all_sources`: each is (the
-    paper's words allow both); `mixture`: the mixture is, re its own peak, as public code has it.
+    `any_source`: a source is louder than threshold_db re its own peak; `all_sources`: each that is not
+    silent is (the paper's words allow both); `mixture`: the mixture is, re its own peak, as public code has it.
     peaks: largest magnitudes, [B, S] or for the mixture [B], of the whole recordings; None: of these frames,
     where a source that is quiet throughout has active bins too. Silence, and padding by zeros, is inactive.
     Raises PseError for another rule, or for `mixture` without one.
@@ -59,7 +59,10 @@ def activity(
         peaks = heard.amax((2, 3))
     limit = 10 ** (threshold_db / 20) * peaks.reshape(heard.shape[0], heard.shape[1], 1, 1)
     loud = heard > limit
-    return loud.all(1) if rule == "all_sources" else loud.any(1)
+    if rule == "all_sources":
+        silent = (peaks == 0).reshape(heard.shape[0], heard.shape[1], 1, 1)
+        return (loud | silent).all(1) & loud.any(1)
+    return loud.any(1)
 
 
 def bins(x: Tensor) -> Tensor:

@@ -131,6 +131,11 @@ def build(mapping: Mapping[str, Any], where: str | Path) -> Model:
     return bind(registry.find("model", name, str(where)), arguments, where)
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's weights are; a peer's model has none and works on the processor."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
 def num_parameters(model: nn.Module) -> int:
     """Number of weights, frozen ones included."""
     return sum(p.numel() for p in model.parameters())

@@ -42,6 +42,8 @@ def cache_task(ctx: Context, name: str, as_wsj0_mix: bool = False) -> Task:
         resample = wsj0_mix.resample if as_wsj0_mix else audio.resample
         build(source, target, config.sample_rate, ctx.nj, lambda line: print(line, flush=True), resample)
 
-    lists = (source / "wav.scp", source / "utt2spk", source / "utt2dur")
+    lists = tuple(source / name for name in ("wav.scp", "utt2spk", "utt2dur"))
+    # Not every set has categories (a speaker's sex, a noise's kind).
+    lists += tuple(p for p in (source / "utt2category",) if p.is_file())
     outputs = (target / "audio.npy", target / "cache.json", target / "wav.scp")
     return Task(f"cache_{name}", "features", ("sample_rate",), lists, outputs, ctx.dump, run, "data")

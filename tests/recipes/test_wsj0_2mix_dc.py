@@ -128,6 +128,9 @@ def test_a_second_run_does_nothing_and_an_option_of_clustering_separates_again_o
     assert separated.run("--nj", "1").count("nothing to do") == len(STAGES)
     assert separated.files() == before
     told = separated.run("--nj", "1", "--set", "separate.clustering.global.restarts=3", "--dry_run")
+    more = "finetune.methods.end_to_end.tests=[open_2,closed_2]"
+    told_of_tests = separated.run("--nj", "1", "--set", more, "--dry_run")
+    assert "0 of 2 tasks of stage finetune" in told_of_tests and "2 of 19 tasks of stage enhance" in told_of_tests
     assert "0 of 2 tasks of stage finetune" in told and "6 of 17 tasks of stage enhance" in told
 
 

@@ -251,3 +251,11 @@ def test_bins_have_one_order_for_labels_weights_and_embeddings() -> None:
     assert torch.equal(bins(x)[:, n], x[:, :, 2, 1]) and torch.equal(bins(x[:, 0])[:, n], x[:, 0, 2, 1])
     assert torch.equal(points(x.permute(0, 2, 3, 1)), bins(x))
     assert torch.equal(unflattened(bins(x[:, 0]), 5), x[:, 0]) and torch.equal(unflattened(bins(x).mT, 5), x)
+
+
+def test_a_silent_source_does_not_silence_the_others_where_all_must_be_heard() -> None:
+    magnitudes = torch.rand(2, 3, 5, 4) + 0.1
+    magnitudes[0, 2] = 0
+    two = activity(magnitudes[:1, :2], rule="all_sources")
+    assert torch.equal(activity(magnitudes, rule="all_sources")[:1], two) and two.any()
+    assert not activity(torch.zeros(1, 2, 5, 4), rule="all_sources").any()

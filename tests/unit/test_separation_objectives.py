@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pse.config import read_yaml
+from pse.data.collate import Batch
 from pse.data.speech_mixture import SpeakerSampler, render_sources
 from pse.dsp.stft import STFT
 from pse.errors import PseError
@@ -57,14 +58,30 @@ def test_batches_hold_mixtures_that_are_the_sum_of_their_sources(objective) -> N
     assert torch.equal(again["mix"][0], batch["mix"][6])
 
 
+def test_what_is_quiet_is_told_by_the_whole_recording() -> None:
+    voices = toy_voices()
+    objective = DeepClustering(SpeakerSampler(voices, 2000, 0, "train"), [], Options())
+    batch, transform = objective.batch(range(6)), STFT(256, 64, "sqrt_hann")
+    assert batch["louder"].shape == (6, 2) and (batch["louder"] >= 1).all()
+    spec, louder = objective.sampler.spec(3), batch["louder"][3]
+    for source, found in zip(spec.sources, louder, strict=True):
+        whole = transform.stft(torch.from_numpy(voices.cache.read(source.utt).copy())[None]).abs()
+        first = source.start_samples // 64
+        assert found.item() == pytest.approx(whole.max().item() / whole[..., first : first + 32].max().item())
+    net, quieter = build(NET, "test"), {**batch.tensors, "louder": batch["louder"] * 1e6}
+    by_crop = Batch({**batch.tensors, "louder": louder.new_ones(6, 2)}, batch.ids)
+    assert objective.loss(net, batch).total != objective.loss(net, by_crop).total
+    assert objective.loss(net, Batch(quieter, batch.ids)).total == 0
+
+
 def test_ideal_embeddings_have_no_loss_and_separate_better_than_faulty_ones(objective) -> None:
-    (batch,) = objective.valid_batches()
     gains = []
     for wrong in (0.0, 0.2, 0.5):
-        found = objective.validate(Ideal(batch["sources"], wrong), batch)
-        gains.append(found["si_sdr_i_db"].mean().item())
+        batches = list(objective.valid_batches())
+        found = [objective.validate(Ideal(batch["sources"], wrong), batch) for batch in batches]
+        gains.append(sum(f["si_sdr_i_db"].item() for f in found) / len(found))
         if not wrong:
-            assert found["loss"].max() < 1e-5
+            assert max(f["loss"].item() for f in found) < 1e-5
     assert gains[0] > 10 and gains[0] > gains[1] + 3 > gains[2] + 3
 
 
@@ -98,6 +115,9 @@ def test_a_model_that_cannot_be_trained_so_is_refused() -> None:
         DeepClustering.check(Output(wavs=torch.zeros(1, 1, 9)), Options(), [2], "here")
     with pytest.raises(PseError, match="as many masks as speakers"):
         DeepClustering.check(embeddings, Options(mask_weight=0.5), [2], "here")
+    with pytest.raises(PseError, match="has 2 masks, which mask_weight: 0 does not train"):
+        chimera = Output(embeddings=embeddings.embeddings, masks=torch.zeros(1, 2, 3, 3))
+        DeepClustering.check(chimera, Options(), [2], "here")
 
 
 MASKS = NET | {"embedding_size": 0, "num_masks": 2}
@@ -121,9 +141,10 @@ def test_a_mask_net_learns_a_batch_by_heart(options: dict[str, object]) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.9 * losses[0]
-    (valid_batch,) = objective.valid_batches()
-    found = objective.validate(net, valid_batch)
-    assert found["loss"].shape == found["si_sdr_i_db"].shape == (2,)
+    assert len(objective.valid_batches()) == 2
+    for valid_batch in objective.valid_batches():
+        found = objective.validate(net, valid_batch)
+        assert found["loss"].shape == found["si_sdr_i_db"].shape == (1,)
     assert net(batch["mix"]).embeddings is None
 
 

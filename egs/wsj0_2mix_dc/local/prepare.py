@@ -28,6 +28,7 @@ def tasks(ctx: Context) -> list[Task]:
     outputs = tuple(ctx.data / s / f for s in sets for f in FILES)
     split = ctx.config.data.split
     given = (split,) if split is not None and split.is_file() else ()
+    given += speaker_tables(corpora)
 
     def speech(config: Any) -> None:
         found = read_corpora(corpora)
@@ -42,6 +43,14 @@ def tasks(ctx: Context) -> list[Task]:
     if ctx.config.corpus.name == "wsj0":
         made.append(_lists(ctx, corpora))
     return made
+
+
+def speaker_tables(corpora: Path) -> tuple[Path, ...]:
+    """Where the corpus that stage corpus found tells its speakers' sexes."""
+    if not corpora.is_file():
+        return ()
+    root = Path(read_corpora(corpora)["speech"])
+    return tuple(sorted(p for pattern in ("*spkrinfo*.txt", "SPEAKERS.TXT") for p in root.glob(pattern)))
 
 
 def _lists(ctx: Context, corpora: Path) -> Task:

@@ -59,11 +59,11 @@ def masks(estimates: Any, sources: Any, sample_rate: int, what: str) -> Any:
     import numpy as np
     import torch
 
-    from pse.recipe.separation.separators import transform_of
+    from pse.dsp.stft import speech_stft
     from pse.scoring.plots import masks as drawn
     from pse.scoring.report import Picture
 
-    transform = transform_of(sample_rate)
+    transform = speech_stft(sample_rate)
     found = {"separated": estimates, "true": sources}
     rows = {k: transform.stft(torch.from_numpy(np.asarray(v, np.float32))).abs().numpy() for k, v in found.items()}
     mixture = transform.stft(torch.from_numpy(np.asarray(sources, np.float32).sum(0, keepdims=True)))[0]
@@ -74,7 +74,9 @@ def masks(estimates: Any, sources: Any, sample_rate: int, what: str) -> Any:
 
 def _is_usable(ctx: Context, condition: Condition) -> bool:
     way = condition.clustering
-    return gives_embeddings(ctx, condition.system) and not ctx.config.separate.clustering[way].needs_sources
+    if way is None or not gives_embeddings(ctx, condition.system):
+        return False
+    return not ctx.config.separate.clustering[way].needs_sources
 
 
 def _draw(ctx: Context, condition: Condition, spec: Any, cache: Any, title: str, path: Any) -> bytes:

@@ -140,6 +140,12 @@ def gives_embeddings(ctx: Context, system: System) -> bool:
     return objective is not None and objective.get("name") == "deep_clustering"
 
 
+def gives_masks(ctx: Context, system: System) -> bool:
+    """Whether a system is trained to give signals itself; a Chimera++ net gives embeddings too."""
+    objective = method_of(ctx, system).objective
+    return objective is not None and (not gives_embeddings(ctx, system) or bool(objective.get("mask_weight")))
+
+
 def conditions(ctx: Context) -> list[Condition]:
     """Every system in every way that its output becomes separated speech.
 
@@ -148,10 +154,12 @@ def conditions(ctx: Context) -> list[Condition]:
     made = []
     for system in systems(ctx):
         ways: list[str | None] = list(ctx.config.separate.clustering)
-        if not gives_embeddings(ctx, system):
+        if method_of(ctx, system).baseline is not None:
             ways = [None]
-            if method_of(ctx, system).objective is not None:
-                ways += [name for name, how in ctx.config.separate.clustering.items() if how.mode == "oracle"]
+        elif not gives_embeddings(ctx, system):
+            ways = [None, *(name for name, how in ctx.config.separate.clustering.items() if how.mode == "oracle")]
+        elif gives_masks(ctx, system):
+            ways = [None, *ways]
         made += [Condition(system, way) for way in ways]
     return made
 
@@ -167,7 +175,8 @@ def applies(ctx: Context, condition: Condition, test: str) -> bool:
         return False
     if method.baseline is not None:
         return method.baseline.get("name") != "nmf" or wanted.speech == "closed"
-    return gives_embeddings(ctx, condition.system) or method.num_speakers == [wanted.num_speakers]
+    clustered = condition.clustering is not None and gives_embeddings(ctx, condition.system)
+    return clustered or method.num_speakers == [wanted.num_speakers]
 
 
 def rows(ctx: Context, test: str) -> dict[str, list[Condition]]:
@@ -180,8 +189,9 @@ def rows(ctx: Context, test: str) -> dict[str, list[Condition]]:
 
 
 def cache_files(ctx: Context, *sets: str) -> tuple[Path, ...]:
-    """The files that stand for the content of these sets' audio and levels."""
-    return tuple(p for s in sets for p in (ctx.dump / s / "cache.json", ctx.dump / "levels" / s / "utt2active_level"))
+    """The files that stand for the content of these sets' audio, levels and speakers' sexes."""
+    files = tuple(p for s in sets for p in (ctx.dump / s / "cache.json", ctx.dump / "levels" / s / "utt2active_level"))
+    return files + tuple(p for s in sets if (p := ctx.data / s / "utt2category").is_file())
 
 
 def voices(ctx: Context, name: str) -> Any:

@@ -43,10 +43,11 @@ def _task(ctx: Context, condition: Condition, test: str, speech: str) -> Task:
     place, system = place_of(ctx, condition, test), condition.system
     specs = ctx.dump / "mixtures" / test / "specs.jsonl"
     inputs = [*trained(ctx, system), specs, *cache_files(ctx, speech)]
-    reads = [f"mixture.tests.{test}", "sample_rate", f"{stage_of(ctx, system.method)}.methods.{system.method}"]
+    reads = [f"mixture.tests.{test}", "sample_rate"]
     if method_of(ctx, system).objective is not None:
         reads.append(model_of(ctx, system)[1])
     else:
+        reads.append(f"{stage_of(ctx, system.method)}.methods.{system.method}.baseline")
         inputs += cache_files(ctx, "train")
     if condition.clustering is not None:
         reads.append(f"separate.clustering.{condition.clustering}")

@@ -12,20 +12,12 @@ from pse.clustering.options import Clustering
 from pse.config import bind
 from pse.data.cache import AudioCache
 from pse.data.mixture import MixtureSpec
-from pse.dsp.stft import STFT
+from pse.dsp.stft import STFT, speech_stft
 from pse.errors import PseError
 from pse.inference.clustering import cluster_masks, in_oracle_order, masked
 from pse.models.base import measure_level
 from pse.recipe.options import Context
 from pse.registry import find
-
-# Of the baselines, in seconds: the nets' own at 8 kHz.
-WINDOW_S, HOP_S = 0.032, 0.008
-
-
-def transform_of(sample_rate: int) -> STFT:
-    """The STFT that baselines and figures work on."""
-    return STFT(2 * round(WINDOW_S * sample_rate / 2), round(HOP_S * sample_rate), "sqrt_hann")
 
 
 def model_separator(ctx: Context, net: Any, how: Clustering | None, embeds: bool) -> Any:
@@ -53,7 +45,7 @@ def model_separator(ctx: Context, net: Any, how: Clustering | None, embeds: bool
 def baseline_separator(ctx: Context, config: Any, mapping: dict[str, Any], speech: str) -> Any:
     """Separates by a baseline of pse.baselines, on the STFT of the nets; speech: the set of the mixtures."""
     rate = config.sample_rate
-    transform = transform_of(rate)
+    transform = speech_stft(rate)
     baseline = make_baseline(mapping, transform, AudioCache(ctx.dump / "train"))
     speaker = AudioCache(ctx.dump / speech).speaker
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from typing import Any
 
 from pse.config import bind, plain
@@ -97,7 +98,9 @@ def training_task(ctx: Context, system: System) -> Task:
     inputs = [*cache_files(ctx, "train", valid_speech(ctx)), ctx.dump / "mixtures" / VALID / "specs.jsonl"]
     if method.start is not None:
         inputs += trained(ctx, System(method.start, system.seed))
-    own = (f"{stage}.segment_s", f"{stage}.statistics", f"{stage}.methods.{system.method}")
+    # All of the method but where it is tried: a test set more is no reason to train again.
+    decides = (f"{stage}.methods.{system.method}.{f.name}" for f in fields(method) if f.name != "tests")
+    own = (f"{stage}.segment_s", f"{stage}.statistics", *decides)
     keys = dict.fromkeys(("seed", "sample_rate", *MIXING, *own, model_of(ctx, system)[1], training_of(ctx, system)[1]))
 
     def run(config: Any) -> None:

@@ -50,6 +50,9 @@ class DeepClustering(Separation):
         if out.embeddings is None:
             raise PseError("is no embedding model", place, "name one, e.g. conf/models/blstm_2x300.yaml")
         masks = 0 if out.masks is None else out.masks.shape[1]
+        if masks and not options.mask_weight:
+            what = f"has {masks} masks, which mask_weight: 0 does not train"
+            raise PseError(what, place, "set mask_weight, e.g. 0.025, or num_masks: 0")
         if options.mask_weight and list(num_speakers) != [masks]:
             what = f"mask_weight needs a model with as many masks as speakers ({num_speakers}), this one has {masks}"
             raise PseError(what, place, "set num_masks of the model")
@@ -58,7 +61,7 @@ class DeepClustering(Separation):
         """The chosen loss, averaged over the batch."""
         out = model(batch["mix"])
         spectra = spectra_of(model, batch)
-        affinity = self._affinity_loss(spectra, out.embeddings)
+        affinity = self._affinity_loss(spectra, out.embeddings, batch["louder"])
         if not self.options.mask_weight:
             return LossOut(affinity.mean())
         share, mask = self.options.mask_weight, mask_loss(out.masks, spectra[:, 0], spectra[:, 1:])
@@ -73,9 +76,10 @@ class DeepClustering(Separation):
         masks = cluster_masks(out.embeddings, spectra[:, 0], count, VALID_CLUSTERING, batch.ids)
         return loss, masked(spectra[:, 0], masks, model.transform, batch["mix"].shape[1])
 
-    def _affinity_loss(self, spectra: Tensor, embeddings: Tensor) -> Tensor:
-        mixture, sources = spectra[:, 0].abs(), spectra[:, 1:].abs()
-        active = activity(sources, mixture, rule=self.options.rule, threshold_db=self.options.threshold_db)
+    def _affinity_loss(self, spectra: Tensor, embeddings: Tensor, louder: Tensor | None = None) -> Tensor:
+        mixture, sources, options = spectra[:, 0].abs(), spectra[:, 1:].abs(), self.options
+        peaks = None if louder is None or options.rule == "mixture" else sources.amax((2, 3)) * louder
+        active = activity(sources, mixture, rule=options.rule, threshold_db=options.threshold_db, peaks=peaks)
         labels, weights = bins(dominant_source(sources)), bins(active).float()
         return losses.deep_clustering_loss(self.options.loss, points(embeddings), labels, weights, bins(mixture))
 

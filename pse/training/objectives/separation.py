@@ -12,19 +12,23 @@ from torch import Tensor, nn
 
 from pse.clustering.options import Clustering
 from pse.data.collate import Batch
-from pse.data.mixture import MixtureSpec
+from pse.data.mixture import Crop, MixtureSpec
 from pse.data.speech_mixture import SpeakerSampler, render_sources
+from pse.dsp.stft import speech_stft
 from pse.losses.pit import pit
 from pse.losses.snr import neg_si_sdr
 from pse.training.objectives.base import Objective
 
-VALID_BATCH = 8
 # Clustering with fewer restarts than at the end is enough to see a training get better.
 VALID_CLUSTERING = Clustering(restarts=2)
 
 
 class Separation(Objective):
-    """Train on batches of a mixture [B, T] and its sources [B, S, T]; missing sources are silent."""
+    """Train on batches of a mixture [B, T] and its sources [B, S, T]; missing sources are silent.
+
+    Of training also `louder` [B, S]: how much larger the largest bin of a source's whole recording is than that of
+    the crop. What is quiet is told by the recording, or the noise of a pause would be a speaker.
+    """
 
     headline = "si_sdr_i_db"
     larger_is_better = True
@@ -33,14 +37,29 @@ class Separation(Objective):
         self, sampler: SpeakerSampler, valid: Iterable[tuple[MixtureSpec, np.ndarray]], options: Any
     ) -> None:
         self.sampler, self.options = sampler, options
-        examples = list(valid)
-        chunks = [examples[i : i + VALID_BATCH] for i in range(0, len(examples), VALID_BATCH)]
-        self._valid = [together([s.id for s, _ in c], [x for _, x in c]) for c in chunks]
+        # One at a time, as tests are: padding would change levels, and what a recurrent network hears.
+        self._valid = [together([s.id], [x]) for s, x in valid]
+        self._peaks: dict[str, np.ndarray] = {}
 
     def batch(self, step_index_range: Sequence[int]) -> Batch:
         """Mixtures drawn live."""
         specs = [self.sampler.spec(i) for i in step_index_range]
-        return together([s.id for s in specs], [render_sources(s, self.sampler.voices.cache) for s in specs])
+        batch = together([s.id for s in specs], [render_sources(s, self.sampler.voices.cache) for s in specs])
+        louder = torch.ones(batch["sources"].shape[:2])
+        for row, spec in zip(louder, specs, strict=True):
+            row[: len(spec.sources)] = torch.tensor([self._louder(c, spec.num_samples) for c in spec.sources])
+        return Batch({**batch.tensors, "louder": louder}, batch.ids)
+
+    def _louder(self, crop: Crop, num_samples: int) -> float:
+        """The largest magnitude of a bin of the whole recording, over that of the crop."""
+        cache = self.sampler.voices.cache
+        transform = speech_stft(cache.sample_rate)
+        if crop.utt not in self._peaks:
+            whole = torch.from_numpy(np.array(cache.read(crop.utt), np.float32))[None]
+            self._peaks[crop.utt] = transform.stft(whole)[0].abs().amax(0).numpy()
+        peaks, first = self._peaks[crop.utt], crop.start_samples // transform.hop
+        there = peaks[first : first + num_samples // transform.hop + 1].max(initial=0.0)
+        return float(peaks.max() / there) if there > 0 else 1.0
 
     def valid_batches(self) -> Iterable[Batch]:
         """The fixed validation mixtures."""
