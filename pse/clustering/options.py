@@ -17,7 +17,7 @@ class Clustering:
     mode: global clusters all frames of a recording; oracle clusters segments, and the true sources say
     which cluster is whose (a bound: it shows what is lost by tracking); spectral takes the eigenvectors
     of the affinities first, of all frames or (oracle_spectral) of segments; online goes from segment to
-    segment and knows the past alone, as a stream does. segment_frames: of those.
+    segment, and no later one is known to its clusters. segment_frames: of those.
     threshold_db: bins quieter than this below the mixture's maximum are not clustered; silent says
     where they go. soft: masks by distance, hardness the factor in their softmax. restarts: of k-means.
     """

@@ -29,22 +29,26 @@ def main(argv: Sequence[str]) -> int:
 
     from pse.corpora import wsj0
     from pse.data import wsj0_lists, wsj0_mix
-    from pse.data.wsj0_tree import Plan, write_tree
+    from pse.data.wsj0_tree import Plan, check_levels, to_write, write_tree
+    from pse.io.atomic import need_disk
 
-    lists = wsj0_lists.find_or_download(args.lists_dir, args.output)
+    wanted = {(c, p): f"mix_{c}_spk_{p}.txt" for c in args.num_speakers for p in args.part}
+    lists = wsj0_lists.find_or_download(args.lists_dir, args.output, (*wsj0_lists.LEVELS, *wanted.values()))
     levels: dict[str, float] = {}
-    for path in sorted(lists.glob("activlev_*.txt")):
-        levels |= wsj0_mix.parse_levels(wsj0_mix.verify(path), path)
-    recordings = wsj0.scan(args.wsj0_dir)
+    for name in wsj0_lists.LEVELS:
+        levels |= wsj0_mix.parse_levels(wsj0_mix.verify(lists / name), lists / name)
     # All lists first: what is missing is told before hours of writing.
-    sets = {
-        (count, part): wsj0_mix.read_published(lists / f"mix_{count}_spk_{part}.txt")
-        for count in args.num_speakers
-        for part in args.part
-    }
+    sets = {key: wsj0_mix.read_published(lists / name) for key, name in wanted.items()}
+    recordings = wsj0.scan(args.wsj0_dir)
     found = wsj0.require(recordings, {p for entries in sets.values() for e in entries for p in e.paths}, args.wsj0_dir)
-    for ((count, part), entries), rate, mode in itertools.product(sets.items(), args.fs, args.mode):
-        plan = Plan(count, part, rate, mode)
+    check_levels(list(found.values()), levels, args.wsj0_dir)
+    plans = {
+        Plan(count, part, rate, mode): entries
+        for ((count, part), entries), rate, mode in itertools.product(sets.items(), args.fs, args.mode)
+    }
+    num_bytes = sum(to_write(args.output, plan, entries, found)[1] for plan, entries in plans.items())
+    need_disk(args.output, num_bytes, f"all {len(plans)} sets")
+    for plan, entries in plans.items():
         write_tree(args.output, plan, entries, found, levels, max(1, args.nj), _tell)
     return 0
 

@@ -21,8 +21,8 @@ from pse.data.wsj0_mix import PEAK, Entry
 from pse.dsp.snr import SILENT_POWER, power
 from pse.errors import PseError, first_three
 
-# Of a source while it speaks, before a mixture is scaled: far from both full scale and silence.
-LEVEL_DBFS = -26.0
+# Of a source while it speaks, in training: mixtures are then as loud on average as tests, whose peak is 0.9.
+LEVEL_DBFS = -22.0
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,14 @@ def render_sources(spec: MixtureSpec, cache: AudioCache) -> np.ndarray:
 
 
 def peak_scaled(spec: MixtureSpec, cache: AudioCache) -> MixtureSpec:
-    """The mixture with one gain for all: the largest sample of the sum and of the sources becomes 0.9."""
+    """The mixture with one gain for all: the largest sample of the sum and of the sources becomes 0.9.
+
+    Raises PseError for a silent source.
+    """
     sources = render_sources(spec, cache)
+    silent = [s.utt for s, x in zip(spec.sources, sources, strict=True) if not x.any()]
+    if silent:
+        raise PseError(f"{first_three(silent)} is silent where it is mixed", spec.id, "leave the recording out")
     scale_db = 20 * math.log10(PEAK / max(float(np.abs(sources.sum(0)).max()), float(np.abs(sources).max())))
     return replace(spec, sources=tuple(replace(s, gain_db=s.gain_db + scale_db) for s in spec.sources))
 
@@ -105,7 +111,7 @@ class SpeakerSampler:
         if self.pairing == "same_speaker":
             enough = [s for s in everyone if len(self._utts[s]) >= count]
             self._need(enough, 1, f"with {count} utterances")
-            return [tuple((s, 1) for s in enough)]
+            return [tuple((s, count) for s in enough)]
         if self.pairing == "known" and len(everyone) != count:
             what = f"{len(everyone)} known speakers cannot be {count}"
             raise PseError(what, self.stream, "set num_speakers to all of them")
@@ -141,8 +147,7 @@ class SpeakerSampler:
     def _draw(self, rng: np.random.Generator, combination: tuple[tuple[str, int], ...]) -> list[str]:
         """Utterances of one mixture."""
         if self.pairing == "same_speaker":
-            speaker = combination[int(rng.integers(len(combination)))][0]
-            count = self.num_speakers[int(rng.integers(len(self.num_speakers)))]
+            speaker, count = combination[int(rng.integers(len(combination)))]
             which = rng.choice(len(self._utts[speaker]), count, replace=False)
             return [self._utts[speaker][i] for i in which]
         who: list[str] = []

@@ -18,12 +18,15 @@ import soundfile
 from pse.corpora.base import Recording
 from pse.data import wsj0_mix
 from pse.data.wsj0_mix import Entry, Mixed
+from pse.errors import PseError
 from pse.io import sound
 from pse.io.atomic import need_disk, write_many
 
 # Mixtures that a process makes and writes at a time.
 CHUNK = 16
 REPORT_EVERY_S = 10.0
+# Utterances whose level is measured to see whose microphone it was.
+CHECKED = 20
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,10 @@ def write_tree(
     the disk is too small, and for an utterance that cannot be read or is silent.
     """
     name = f"{plan.num_speakers} speakers, {plan.part}, {plan.sample_rate} Hz, {plan.mode}"
-    samples = {e.id: _length(e, plan, recordings) for e in entries}
-    waiting = [e for e in entries if not _is_there(plan.paths(root, e)[0], samples[e.id])]
+    waiting, num_bytes = to_write(root, plan, entries, recordings)
     if not waiting:
         tell(f"{name}: all {len(entries)} mixtures are there")
         return 0
-    num_bytes = sum(2 * samples[e.id] * (1 + plan.num_speakers) for e in waiting)
     need_disk(root, num_bytes, f"{len(waiting)} mixtures ({name})")
     tell(f"{name}: {len(waiting)} of {len(entries)} mixtures to write, {num_bytes / 1e9:.2f} GB")
     begin = said = time.monotonic()
@@ -77,6 +78,24 @@ def write_tree(
             left_min = (len(waiting) - done) / rate / 60
             tell(f"{name}: {done}/{len(waiting)}, {rate:.0f} a second, {left_min:.1f} min left")
     return len(waiting)
+
+
+def to_write(
+    root: Path, plan: Plan, entries: Sequence[Entry], recordings: Mapping[str, Recording]
+) -> tuple[list[Entry], int]:
+    """The mixtures of a set that are not there yet, and how many bytes they take."""
+    samples = {e.id: _length(e, plan, recordings) for e in entries}
+    waiting = [e for e in entries if not _is_there(plan.paths(root, e)[0], samples[e.id])]
+    return waiting, sum(2 * samples[e.id] * (1 + plan.num_speakers) for e in waiting)
+
+
+def check_levels(recordings: Sequence[Recording], levels: Mapping[str, float], where: Path) -> None:
+    """Measure some utterances: the other microphone's have other levels. Raises PseError when they do."""
+    known = [r for r in recordings if r.id in levels]
+    some = known[:: max(1, len(known) // CHECKED)]
+    measured = {r.id: wsj0_mix.level(*sound.read(r.path)) for r in some}
+    if fault := wsj0_mix.level_fault(measured, levels):
+        raise PseError(fault, where, "copy the .wv1 files from the discs")
 
 
 def _length(entry: Entry, plan: Plan, recordings: Mapping[str, Recording]) -> int:

@@ -121,7 +121,7 @@ def whitened_loss(embeddings: Tensor, labels: Tensor, weights: Tensor, ridge: fl
         factor = torch.linalg.cholesky(vv + extra[:, None, None] * torch.eye(size, dtype=vv.dtype, device=vv.device))
         half = torch.linalg.solve_triangular(factor, vy, upper=False)
         shares = torch.where(totals > 0, 1 / totals.clamp_min(TINY), 0.0)
-        return size - (half.square() * shares).sum((1, 2))
+        return torch.where(totals.sum((1, 2)) > 0, size - (half.square() * shares).sum((1, 2)), 0.0)
 
 
 def deep_clustering_loss(

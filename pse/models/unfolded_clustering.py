@@ -88,7 +88,9 @@ class UnfoldedClustering(Model):
         vectors = points(embeddings)
         active = activity(spectrum.abs()[:, None], spectrum.abs(), rule="mixture", threshold_db=THRESHOLD_DB)
         weights = enough(bins(active).float(), self.num_masks)
-        centroids = fit(vectors.detach(), self.num_masks, weights, restarts=1).to(vectors)
+        # One seed for all: what comes out must not depend on an example's place in its batch.
+        seeds = ["unfolded"] * len(vectors)
+        centroids = fit(vectors.detach(), self.num_masks, weights, ids=seeds, restarts=1).to(vectors)
         for _ in range(self.iterations):
             shares = self._shares(vectors, centroids) * weights.unsqueeze(1)
             centroids = (shares @ vectors) / shares.sum(-1, keepdim=True).clamp_min(1e-8)

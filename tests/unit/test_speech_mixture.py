@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pse.data import wsj0_mix
-from pse.data.speech_mixture import SpeakerSampler, listed, peak_scaled, render_sources
+from pse.data.speech_mixture import LEVEL_DBFS, SpeakerSampler, listed, peak_scaled, render_sources
 from pse.dsp.active_level import active_level
 from pse.errors import PseError
 from tests.speech_toy import RATE, toy_voices
@@ -32,7 +32,7 @@ def test_levels_of_whole_sources_lie_around_each_other_as_in_the_lists(voices, c
     for number in range(10):
         spec = sampler.spec(number)
         levels = [s.gain_db + voices.level_db[s.utt] for s in spec.sources]
-        assert sum(levels) / count == pytest.approx(-26.0)
+        assert sum(levels) / count == pytest.approx(LEVEL_DBFS)
         assert max(levels) - min(levels) <= 5.0
         # What the gain says is what P.56 measures of the whole utterance.
         source = spec.sources[0]
@@ -48,6 +48,8 @@ def test_no_speaker_is_mixed_with_himself_but_where_asked(voices) -> None:
         same = SpeakerSampler(voices, 4000, 0, "s", pairing="same_speaker").spec(number)
         assert len({who[s.utt] for s in same.sources}) == 1
         assert len({s.utt for s in same.sources}) == 2
+        either = SpeakerSampler(voices, 4000, 0, "s", (2, 3), "same_speaker").spec(number)
+        assert len({s.utt for s in either.sources}) == len(either.sources)
 
 
 def test_known_speakers_come_all_and_in_their_order(voices) -> None:

@@ -78,3 +78,19 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(tmp_path: P
     with pytest.raises(PseError, match="3 mixtures .* needs 1"):
         write_tree(tmp_path / "out", Plan(2, "tr", 8000, "min"), _entries(), recordings, {}, 1, lambda line: None)
     assert not (tmp_path / "out").exists()
+
+
+def test_audio_of_the_other_microphone_is_refused_by_its_levels(recordings) -> None:
+    levels = {u: wsj0_mix.level(*sound.read(r.path)) for u, r in recordings.items()}
+    wsj0_tree.check_levels(list(recordings.values()), levels, Path("wsj0"))
+    with pytest.raises(PseError, match="the active level of 3 of 3 utterances is not the published one"):
+        wsj0_tree.check_levels(list(recordings.values()), {u: 2 * v for u, v in levels.items()}, Path("wsj0"))
+
+
+def test_a_list_without_a_checksum_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
+    from pse.data.wsj0_lists import NUM_BYTES, find_or_download
+
+    assert set(NUM_BYTES) == set(wsj0_mix.SHA256)
+    with pytest.raises(PseError, match="no checksum of mix_5_spk_tr.txt is known; ask for other parts"):
+        find_or_download(None, tmp_path, ["mix_5_spk_tr.txt"])
+    assert not list(tmp_path.iterdir())

@@ -157,14 +157,14 @@ class MethodConfig:
 class TrainConfig:
     """Stages pretrain and finetune: the methods by name, and what they share.
 
-    segment_s: length of the examples; 0.8 s are 100 frames. statistics: normalise the log magnitudes by
+    segment_s: length of the examples; 0.792 s are 100 frames at 8 kHz. statistics: normalise the log magnitudes by
     their mean and deviation over the first so many training examples; 0 leaves them as they are.
     """
 
     model: dict[str, Any] = field(default_factory=dict)
     methods: dict[str, MethodConfig] = field(default_factory=dict)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    segment_s: float = 0.8
+    segment_s: float = 0.792
     statistics: int = 256
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pse.errors import PseError
+from pse.errors import PseError, first_three
 from pse.recipe.material import cache_task
 from pse.recipe.options import Context
 from pse.recipe.separation.config import SetConfig
@@ -77,7 +77,10 @@ def _mixtures(ctx: Context, name: str) -> Task:
     def run(config: Any) -> None:
         from pse.data.fixed import write_fixed
 
-        specs = list(_described(ctx, speech, published)) if listed else list(_drawn(ctx, config, name, speech, wanted))
+        if listed:
+            specs = list(_described(ctx, config, name, speech, published))
+        else:
+            specs = list(_drawn(ctx, config, name, speech, wanted))
         write_fixed(directory, specs, {"speech": speech})
         seconds = sum(s.num_samples for s in specs) / config.sample_rate
         print(f"{name}: {len(specs)} mixtures, {seconds / 60:.1f} min", flush=True)
@@ -102,10 +105,22 @@ def _drawn(ctx: Context, config: Any, name: str, speech: str, wanted: SetConfig 
     yield from (peak_scaled(sampler.spec(i), spoken.cache) for i in range(wanted.num_mixtures))
 
 
-def _described(ctx: Context, speech: str, published: Path) -> Iterator[Any]:
-    """Descriptions of the mixtures of a published list."""
+def _described(ctx: Context, config: Any, name: str, speech: str, published: Path) -> Iterator[Any]:
+    """Descriptions of the mixtures of a published list; validation takes its first ones.
+
+    Raises PseError when the config asks for other mixtures under the name of the list.
+    """
     from pse.data import wsj0_mix
     from pse.data.speech_mixture import listed
 
+    entries, wanted = wsj0_mix.parse(published.read_text(encoding="ascii"), published), config.mixture.tests.get(name)
+    if wanted is None:
+        entries = entries[: config.mixture.num_valid]
+    elif (wanted.num_speakers, wanted.pairing, wanted.speakers) != (len(entries[0].paths), "whole", None):
+        what = f"is a published list of {len(entries[0].paths)} speakers each, and other mixtures are asked for"
+        raise PseError(what, f"mixture.tests.{name}", "give the set another name")
     spoken = voices(ctx, speech)
-    yield from (listed(e, spoken) for e in wsj0_mix.parse(published.read_text(encoding="ascii"), published))
+    if unknown := [u for e in entries for u in e.utts if u not in spoken.level_db]:
+        what = f"is a list of others than {speech} speakers ({first_three(unknown)} are not there)"
+        raise PseError(what, f"mixture.tests.{name}", "correct speech:, or give the set another name")
+    yield from (listed(e, spoken) for e in entries)

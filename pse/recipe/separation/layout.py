@@ -51,6 +51,8 @@ class Condition:
 def speech_sets(ctx: Context) -> tuple[str, ...]:
     """The sets of speech that anything is made of: closed and open speakers where a test asks for them."""
     tested = {t.speech for t in ctx.config.mixture.tests.values()} | {valid_speech(ctx)}
+    if ctx.config.count.estimators:
+        tested.add("open")
     if any(m.speakers for stage in (ctx.config.pretrain, ctx.config.finetune) for m in stage.methods.values()):
         tested.add("closed")
     return ("train", *(name for name in ("closed", "open", VALID) if name in tested))
