@@ -145,6 +145,7 @@ def by_gap(
 ON_EIGENVALUES: dict[str, Callable[..., Count]] = {"eigenvalues": by_eigenvalues, "eigengap": by_eigengap}
 ON_CLUSTERS: dict[str, Callable[..., Count]] = {"silhouette": by_silhouette, "bic": by_bic, "gap": by_gap}
 ESTIMATORS = (*ON_EIGENVALUES, *ON_CLUSTERS)
+THRESHOLDED = ("eigenvalues", "silhouette")
 
 
 def count_sources(
@@ -155,15 +156,21 @@ def count_sources(
     *,
     ids: Sequence[str] | None = None,
     seed: int = 0,
+    threshold: float | None = None,
 ) -> Count:
     """What the estimator of a config's name says of points [B, N, D] with weights [B, N], 0 for inactive bins.
 
-    Raises PseError for another name, and from clusters where fewer than max_count points are active.
+    threshold: of eigenvalues and silhouettes, for the embeddings of a network; None: a usual one.
+    Raises PseError for another name, for a threshold of an estimator that has none, and from clusters where
+    fewer than max_count points are active.
     """
+    options = {} if threshold is None else {"threshold": threshold}
+    if options and name in ESTIMATORS and name not in THRESHOLDED:
+        raise PseError(f"{name} has no threshold", "count", f"give one to {' or '.join(THRESHOLDED)}")
     if name in ON_EIGENVALUES:
-        return ON_EIGENVALUES[name](points, weights, max_count)
+        return ON_EIGENVALUES[name](points, weights, max_count, **options)
     if name in ON_CLUSTERS:
-        return ON_CLUSTERS[name](points, weights, max_count, ids=ids, seed=seed)
+        return ON_CLUSTERS[name](points, weights, max_count, ids=ids, seed=seed, **options)
     raise PseError(f"no estimator of a count is named {name!r}", "count", f"choose one of {', '.join(ESTIMATORS)}")
 
 

@@ -20,13 +20,22 @@ FORMAT = 1
 FILES = ("config.json", "model.safetensors", "card.md")
 
 
-def save_package(directory: Path, model: Any, model_config: Mapping[str, Any], card: str) -> None:
-    """Write a package directory, whole or not at all."""
+def save_package(
+    directory: Path,
+    model: Any,
+    model_config: Mapping[str, Any],
+    card: str,
+    counting: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a package directory, whole or not at all.
+
+    counting: how speakers are counted with a model of embeddings: `estimator` and `threshold`.
+    """
     from pse.io.tensors import write_tensors
 
     with writing_dir(directory) as new:
         write_tensors(new / "model.safetensors", model.state_dict())
-        config = {"format": FORMAT, "model": dict(model_config)}
+        config = {"format": FORMAT, "model": dict(model_config)} | ({"counting": dict(counting)} if counting else {})
         (new / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         (new / "card.md").write_text(card, encoding="utf-8")
         sums = [f"{_sha256(new / name)}  {name}" for name in FILES]
@@ -57,6 +66,7 @@ def load_model(path: str | Path) -> Any:
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise PseError(f"the weights do not fit the config ({reason})", directory, "pack the model again") from error
+    model.counting = config.get("counting")
     return model.eval().requires_grad_(False)
 
 

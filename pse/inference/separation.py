@@ -42,10 +42,12 @@ class Chunk(NamedTuple):
 
 @torch.inference_mode()
 def separate(
-    model: Any, samples: np.ndarray, sample_rate: int, num_speakers: int | None = None, estimator: str = ESTIMATOR
+    model: Any, samples: np.ndarray, sample_rate: int, num_speakers: int | None = None, estimator: str | None = None
 ) -> np.ndarray:
     """The speakers [S, T] of a recording [T] at sample_rate Hz; num_speakers None: counted from the embeddings.
 
+    estimator: of pse.clustering.count; None: what the model's package names, with the threshold that was best
+    for it, or the silhouette.
     A model with masks of its own gives as many signals as it was trained on; where it has embeddings too, it
     separates other numbers by clusters of these. Raises PseError for another number of axes, NaN or
     infinity, fewer than two speakers, and a model that cannot give as many.
@@ -105,7 +107,7 @@ def _waves(model: Any, chunks: list[Chunk], num_speakers: int | None) -> list[Te
     return parts
 
 
-def _clustered(model: Any, chunks: list[Chunk], num_speakers: int | None, estimator: str) -> list[Tensor]:
+def _clustered(model: Any, chunks: list[Chunk], num_speakers: int | None, estimator: str | None) -> list[Tensor]:
     """Masked mixtures, by centroids of bins of the whole recording."""
     loudest = max(float(model.transform.stft(c.mix[None]).abs().max()) for c in chunks)
     threshold, share = loudest * 10 ** (THRESHOLD_DB / 20), MOST_BINS // len(chunks) + 1
@@ -113,9 +115,15 @@ def _clustered(model: Any, chunks: list[Chunk], num_speakers: int | None, estima
     found = [_some_bins(model, c, threshold, generator(0, str(n)), share, least) for n, c in enumerate(chunks)]
     vectors, weights = (torch.cat(x)[None] for x in zip(*found, strict=True))
     weights = enough(weights, least)
-    count = num_speakers or int(count_sources(estimator, vectors, weights).count)
+    count = num_speakers or _counted(model, vectors, weights, estimator)
     centroids = fit(vectors, count, weights)
     return [_masked_by(model, c, centroids)[:, c.first : c.last] for c in chunks]
+
+
+def _counted(model: Any, vectors: Tensor, weights: Tensor, estimator: str | None) -> int:
+    named = None if estimator else getattr(model, "counting", None)
+    found = named or {"estimator": estimator or ESTIMATOR, "threshold": None}
+    return int(count_sources(found["estimator"], vectors, weights, threshold=found["threshold"]).count)
 
 
 def _some_bins(

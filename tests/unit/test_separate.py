@@ -11,6 +11,7 @@ import torch
 from pse.commands.separate import separate_file
 from pse.errors import PseError
 from pse.inference import separation
+from pse.inference.package import load_model, save_package
 from pse.inference.separation import separate
 from pse.io import audio
 from pse.models.base import Output, build
@@ -93,6 +94,26 @@ def test_silence_and_scraps_are_separated_into_themselves(num_samples: int) -> N
     for samples in (np.zeros(num_samples, np.float32), np.full(num_samples, 0.1, np.float32)):
         wavs = separate(model, samples, RATE, 2)
         assert wavs.shape == (2, num_samples) and np.isfinite(wavs).all()
+
+
+def test_masks_of_a_net_are_used_where_it_has_as_many_and_its_clusters_otherwise(voices) -> None:
+    torch.manual_seed(0)
+    model = build(NET | {"num_masks": 2}, "test").eval()
+    with torch.no_grad():
+        masked = model(torch.from_numpy(voices.sum(0))[None]).wavs[0].numpy()
+    for asked in (None, 2):
+        assert np.abs(separate(model, voices.sum(0), RATE, asked) - masked).max() < 1e-5
+    assert len(separate(model, voices.sum(0), RATE, 3)) == 3
+    assert separate(model, np.zeros(8000), RATE, 6).shape == (6, 8000)
+
+
+def test_speakers_are_counted_as_the_package_says(tmp_path: Path, voices) -> None:
+    model = build(NET, "test").eval()
+    save_package(tmp_path / "m", model, NET, "card", {"estimator": "eigenvalues", "threshold": 1e-9})
+    assert len(separate(load_model(tmp_path / "m"), voices.sum(0), RATE)) == 4
+    save_package(tmp_path / "m", model, NET, "card", {"estimator": "eigenvalues", "threshold": 0.99})
+    assert len(separate(load_model(tmp_path / "m"), voices.sum(0), RATE)) == 1
+    assert load_model(tmp_path / "m").counting == {"estimator": "eigenvalues", "threshold": 0.99}
 
 
 def test_bad_input_is_one_line() -> None:

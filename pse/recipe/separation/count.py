@@ -98,9 +98,21 @@ def _confusion(valid: list[Any], tested: list[Any], name: str) -> dict[str, Any]
         right = {t: sum(read_off(f[name][1], t) == c for c, f in valid) for t in GRID}
         best = [t for t in GRID if right[t] == max(right.values())]
         threshold = best[len(best) // 2]
+    def told_right(mixtures: list[Any]) -> tuple[list[int], float]:
+        told = [f[name][0] if read_off is None else read_off(f[name][1], threshold) for _, f in mixtures]
+        return told, sum(t == c for t, (c, _) in zip(told, mixtures, strict=True)) / len(mixtures)
+
     counts = [c for c, _ in tested]
-    told = [f[name][0] if read_off is None else read_off(f[name][1], threshold) for _, f in tested]
+    told, accuracy = told_right(tested)
     pairs = Counter(zip(counts, told, strict=True))
     table = {str(c): [pairs[c, k] for k in range(1, max(*counts, *told) + 1)] for c in sorted(set(counts))}
-    accuracy = sum(t == c for t, c in zip(told, counts, strict=True)) / len(counts)
-    return {"threshold": threshold, "accuracy": accuracy, "told": table}
+    on_valid = told_right(valid)[1]
+    return {"threshold": threshold, "accuracy": accuracy, "accuracy_on_validation": on_valid, "told": table}
+
+
+def best_estimator(found: dict[str, Any]) -> dict[str, Any] | None:
+    """The estimator that is right most often on validation, of what a task of this module wrote, and its threshold."""
+    if not found:
+        return None
+    name = max(found, key=lambda e: found[e]["accuracy_on_validation"])
+    return {"estimator": name, "threshold": found[name]["threshold"]}

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pse.io.jsonl import read_json
 from pse.recipe import reporting
 from pse.recipe.options import Context
+from pse.recipe.separation import count
 from pse.recipe.separation.layout import (
     System,
     conditions,
@@ -38,7 +40,8 @@ def tasks(ctx: Context) -> list[Task]:
 
     models = sorted({model_of(ctx, s)[1] for s in ours})
     reads = (*models, "seed", "num_seeds", "corpus.name", "sample_rate", "mixture.tests", "separate")
-    return [Task("packages", "pack", reads, (*weights, *scores), outputs, ctx.exp, run, made_by="score")]
+    counts = [p for t in count.tasks(ctx) for p in t.outputs]
+    return [Task("packages", "pack", reads, (*weights, *scores, *counts), outputs, ctx.exp, run, made_by="score")]
 
 
 def pack(ctx: Context, config: Any, system: System) -> None:
@@ -46,9 +49,10 @@ def pack(ctx: Context, config: Any, system: System) -> None:
     from pse.inference.package import save_package
     from pse.recipe.fitting import load
 
-    model = load(model_of(ctx, system), directory(ctx, system))
+    model, counted = load(model_of(ctx, system), directory(ctx, system)), count.found_in(ctx, system)
     save_package(
-        ctx.exp / "package" / system.name, model, model_of(ctx, system)[0], card(ctx, config, system, model)
+        ctx.exp / "package" / system.name, model, model_of(ctx, system)[0], card(ctx, config, system, model),
+        counting=count.best_estimator(read_json(counted)) if counted.is_file() else None,
     )  # fmt: skip
 
 
