@@ -172,3 +172,39 @@ class SpeakerSampler:
     def render(self, number: int) -> np.ndarray:
         """Draw mixture `number` and render its sources [S, T]."""
         return render_sources(self.spec(number), self.voices.cache)
+
+
+class FixedSampler:
+    """Draws segments of fixed mixtures: each once an epoch, in an order and at a place that the epoch decides.
+
+    num_samples: of a segment; a shorter mixture ends in silence. Number n is the same one on every machine
+    and in every run.
+    """
+
+    def __init__(
+        self, voices: Voices, specs: Sequence[MixtureSpec], num_samples: int, seed: int, stream: str
+    ) -> None:
+        self.voices, self.specs, self.num_samples, self.seed, self.stream = voices, specs, num_samples, seed, stream
+        self._key = zlib.crc32(stream.encode())
+        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0))
+
+    def spec(self, number: int) -> MixtureSpec:
+        """Description `number`; segments with a silent source are drawn again, and taken if there is no other."""
+        epoch, place = divmod(number, len(self.specs))
+        known, order = self._order
+        if known != epoch:
+            order = np.random.default_rng([self.seed, self._key, epoch]).permutation(len(self.specs))
+            self._order = (epoch, order)
+        whole, rng = self.specs[order[place]], np.random.default_rng([self.seed, self._key, epoch, place])
+        for _ in range(MAX_DRAWS):
+            start = int(rng.integers(max(0, whole.num_samples - self.num_samples) + 1))
+            sources = tuple(replace(s, start_samples=s.start_samples + start) for s in whole.sources)
+            length = min(self.num_samples, whole.num_samples)
+            if all(power(crop(self.voices.cache, s, length, loop=False)) >= 100 * SILENT_POWER for s in sources):
+                break
+        return MixtureSpec(f"{self.stream}-{number:06d}", length, self.seed, sources)
+
+    def render(self, number: int) -> np.ndarray:
+        """Draw segment `number` and render its sources [S, T]; a shorter mixture is padded to num_samples."""
+        sources = render_sources(self.spec(number), self.voices.cache)
+        return np.pad(sources, ((0, 0), (0, self.num_samples - sources.shape[1])))

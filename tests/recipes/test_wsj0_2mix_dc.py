@@ -28,6 +28,7 @@ mixture:
   max_duration_s: 2
   valid_duration_s: 1
   num_valid: 4
+  num_train: 6
   tests:
     closed_2: {speech: closed, num_mixtures: 4}
     open_2: {speech: open, num_mixtures: 4}
@@ -42,7 +43,7 @@ pretrain:
 finetune:
   training: {batch_size: 4, max_examples: 8, valid_every_examples: 4}
   methods:
-    dc_long: {start: dc, segment_s: 1.6, objective: {name: deep_clustering}}
+    dc_long: {start: dc, segment_s: 1.6, mixtures: fixed, objective: {name: deep_clustering}}
     end_to_end:
       start: dc
       objective: {name: mask_inference}
@@ -152,6 +153,8 @@ def test_without_wsj0_the_ways_to_go_on_are_told_in_one_line(tmp_path: Path) -> 
         ("pretrain.methods.ibm.objective={name: deep_clustering}", "either an objective or a baseline"),
         ("pretrain.model.sample_rate=16000", "is a model for 16000 Hz, the recipe runs at 8000 Hz"),
         ("pretrain.methods.dc.objective={name: pseudo_se}", "trains no separation"),
+        ("finetune.methods.dc_long.pairing=female", "fixed mixtures are of any speakers"),
+        ("mixture.tests.train_2={speech: open}", "'train_2' cannot name a test set"),
         ("mixture.tests.open_2.num_speakers=6", "num_speakers must be from 2 to 5"),
     ],
 )

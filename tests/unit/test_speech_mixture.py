@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pse.data import wsj0_mix
-from pse.data.speech_mixture import LEVEL_DBFS, SpeakerSampler, listed, peak_scaled, render_sources
+from pse.data.speech_mixture import LEVEL_DBFS, FixedSampler, SpeakerSampler, listed, peak_scaled, render_sources
 from pse.dsp.active_level import active_level
 from pse.errors import PseError
 from tests.speech_toy import RATE, toy_voices
@@ -56,6 +56,26 @@ def test_known_speakers_come_all_and_in_their_order(voices) -> None:
     sampler = SpeakerSampler(voices, 4000, 0, "k", (3,), "known", speakers=["s4", "s0", "s2"])
     for number in range(10):
         assert [voices.cache.speaker[s.utt] for s in sampler.spec(number).sources] == ["s4", "s0", "s2"]
+
+
+def test_an_epoch_has_a_segment_of_every_fixed_mixture_and_the_next_one_another(voices) -> None:
+    whole = SpeakerSampler(voices, 9000, 0, "fixed", whole=True)
+    specs = [whole.spec(n) for n in range(7)]
+    sampler = FixedSampler(voices, specs, 2000, 3, "train")
+    by_utts = {tuple(s.utt for s in spec.sources): spec for spec in specs}
+    epochs = [[sampler.spec(7 * epoch + n) for n in range(7)] for epoch in range(3)]
+    for epoch in epochs:
+        assert {tuple(s.utt for s in spec.sources) for spec in epoch} == by_utts.keys()
+        for spec in epoch:
+            mixture = by_utts[tuple(s.utt for s in spec.sources)]
+            starts = {s.start_samples - m.start_samples for s, m in zip(spec.sources, mixture.sources, strict=True)}
+            assert len(starts) == 1 and 0 <= starts.pop() <= mixture.num_samples - 2000
+            assert [s.gain_db for s in spec.sources] == [m.gain_db for m in mixture.sources]
+    assert epochs[0] != epochs[1]
+    again = FixedSampler(voices, specs, 2000, 3, "train")
+    assert [again.spec(n) for n in (20, 3, 8)] == [epochs[2][6], epochs[0][3], epochs[1][1]]
+    long = FixedSampler(voices, specs, 50_000, 3, "train")
+    assert long.spec(0).num_samples <= 9000 and long.render(0).shape == (2, 50_000)
 
 
 def test_numbers_of_speakers_are_drawn_alike(voices) -> None:

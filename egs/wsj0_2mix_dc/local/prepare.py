@@ -19,7 +19,10 @@ REMAKE = "run ./run.sh --stage corpus --stop_stage corpus --force"
 FILES = ("wav.scp", "utt2spk", "spk2utt", "utt2dur")
 # The published sets: validation on the closed speakers' mixtures, tests on both.
 PARTS = {"train": "tr", "closed": "cv", "open": "tt"}
-LISTED = {"valid": (2, "cv"), "closed_2": (2, "cv"), "open_2": (2, "tt"), "closed_3": (3, "cv"), "open_3": (3, "tt")}
+LISTED = {
+    "valid": (2, "cv"), "closed_2": (2, "cv"), "open_2": (2, "tt"), "closed_3": (3, "cv"), "open_3": (3, "tt"),
+    "train_2": (2, "tr"), "train_3": (3, "tr"),
+}  # fmt: skip
 
 
 def tasks(ctx: Context) -> list[Task]:

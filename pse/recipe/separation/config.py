@@ -99,8 +99,9 @@ class MixtureConfig:
     """How speakers are mixed. seed: of the fixed sets, which all seeds of a training share.
 
     spread_db: the louder of two speakers is up to this much louder. max_duration_s: of a mixture of a fixed
-    set, which is no longer than its shortest utterance. tests: the sets that are separated and scored,
-    by name; those of wsj0 that the published lists make are named closed_2, open_2, closed_3, ..
+    set, which is no longer than its shortest utterance. num_valid, num_train: mixtures of validation, and of each
+    number of speakers for methods with `mixtures: fixed` (on wsj0 those of the lists). tests: the sets that
+    are separated and scored, by name; those of the published lists are closed_2, open_2, closed_3 and open_3.
     """
 
     seed: int = 0
@@ -108,6 +109,7 @@ class MixtureConfig:
     max_duration_s: float = 10.0
     valid_duration_s: float = 4.0
     num_valid: int = 64
+    num_train: int = 20_000
     tests: dict[str, SetConfig] = field(
         default_factory=lambda: {"closed_2": SetConfig("closed"), "open_2": SetConfig("open")}
     )
@@ -116,10 +118,10 @@ class MixtureConfig:
         within(self, 0, MAX_SEED, "seed")
         within(self, 0, 100, "spread_db")
         positive(self, "max_duration_s", "valid_duration_s")
-        within(self, 1, math.inf, "num_valid")
+        within(self, 1, math.inf, "num_valid", "num_train")
         for name in self.tests:
-            if not METHOD.fullmatch(name) or name == "valid":
-                raise ValueError(f"{name!r} cannot name a test set; use letters, digits, _ and -, and not valid")
+            if not METHOD.fullmatch(name) or name == "valid" or name.startswith("train"):
+                raise ValueError(f"{name!r} cannot name a test set; use letters, digits, _ and -, not valid or train")
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ class MethodConfig:
     objective: how the model is trained; null for baselines. baseline: e.g. {name: oracle, mask: ibm}; see
     pse/baselines. model: in place of pretrain.model. training: keys that differ from those of the section.
     num_speakers, pairing, speakers: of the mixtures trained on; speakers null takes all of them.
+    mixtures: drawn without end, or fixed ones, of which each epoch has another segment.
     segment_s: null takes that of the section.
     start: the method whose best weights are the first ones (stage finetune).
     tests: the test sets that it is tried on; null takes all.
@@ -141,6 +144,7 @@ class MethodConfig:
     num_speakers: list[int] = field(default_factory=lambda: [2])
     pairing: Pairing = "whole"
     speakers: list[str] | None = None
+    mixtures: Literal["drawn", "fixed"] = "drawn"
     segment_s: float | None = None
     start: str | None = None
     tests: list[str] | None = None
@@ -149,6 +153,8 @@ class MethodConfig:
         _speakers(self, *self.num_speakers)
         if self.segment_s is not None:
             positive(self, "segment_s")
+        if self.mixtures == "fixed" and (self.pairing != "whole" or self.speakers is not None):
+            raise ValueError("fixed mixtures are of any speakers: leave out pairing and speakers, or mixtures: fixed")
         if (self.objective is None) == (self.baseline is None):
             raise ValueError("a method has either an objective or a baseline")
 

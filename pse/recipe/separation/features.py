@@ -10,7 +10,7 @@ from pse.errors import PseError, first_three
 from pse.recipe.material import cache_task
 from pse.recipe.options import Context
 from pse.recipe.separation.config import SetConfig
-from pse.recipe.separation.layout import VALID, cache_files, speech_sets, valid_speech, voices
+from pse.recipe.separation.layout import TRAIN, VALID, cache_files, speech_sets, train_sets, valid_speech, voices
 from pse.recipe.stage import Task
 
 # Utterances whose level is measured to see that the audio is that of the published levels.
@@ -20,7 +20,7 @@ CHECKED = 20
 def tasks(ctx: Context) -> list[Task]:
     """A cache and the levels of every set of speech; every fixed set of mixtures."""
     made = [t for name in speech_sets(ctx) for t in (cache_task(ctx, name, as_wsj0_mix=True), _levels(ctx, name))]
-    return [*made, *(_mixtures(ctx, name) for name in (VALID, *ctx.config.mixture.tests))]
+    return [*made, *(_mixtures(ctx, name) for name in (VALID, *train_sets(ctx), *ctx.config.mixture.tests))]
 
 
 def _levels(ctx: Context, name: str) -> Task:
@@ -70,7 +70,10 @@ def _measured(cache: Any, utts: Sequence[str], nj: int) -> Iterator[tuple[str, s
 def _mixtures(ctx: Context, name: str) -> Task:
     directory = ctx.dump / "mixtures" / name
     wanted = ctx.config.mixture.tests.get(name)
-    speech = valid_speech(ctx) if wanted is None else wanted.speech
+    if wanted is not None:
+        speech = wanted.speech
+    else:
+        speech = valid_speech(ctx) if name == VALID else "train"
     published = ctx.data / "lists" / f"{name}.txt"
     listed = (published,) if published.is_file() else ()
 
@@ -96,8 +99,11 @@ def _drawn(ctx: Context, config: Any, name: str, speech: str, wanted: SetConfig 
     from pse.data.speech_mixture import SpeakerSampler, peak_scaled
 
     mixture, spoken = config.mixture, voices(ctx, speech)
-    longest = mixture.valid_duration_s if wanted is None else mixture.max_duration_s
-    wanted = wanted or SetConfig("closed", num_mixtures=mixture.num_valid)
+    longest = mixture.valid_duration_s if name == VALID else mixture.max_duration_s
+    if wanted is None:
+        training = name.startswith(TRAIN)
+        num_speakers = int(name.removeprefix(TRAIN)) if training else 2
+        wanted = SetConfig("closed", num_speakers, num_mixtures=mixture.num_train if training else mixture.num_valid)
     sampler = SpeakerSampler(
         spoken, round(longest * config.sample_rate), mixture.seed, name, (wanted.num_speakers,), wanted.pairing,
         mixture.spread_db, whole=True, speakers=wanted.speakers,
@@ -114,10 +120,11 @@ def _described(ctx: Context, config: Any, name: str, speech: str, published: Pat
     from pse.data.speech_mixture import listed
 
     entries, wanted = wsj0_mix.parse(published.read_text(encoding="ascii"), published), config.mixture.tests.get(name)
-    if wanted is None:
+    if name == VALID:
         entries = entries[: config.mixture.num_valid]
-    elif (wanted.num_speakers, wanted.pairing, wanted.speakers) != (len(entries[0].paths), "whole", None):
-        what = f"is a published list of {len(entries[0].paths)} speakers each, and other mixtures are asked for"
+    count = len(entries[0].paths)
+    if wanted is not None and (wanted.num_speakers, wanted.pairing, wanted.speakers) != (count, "whole", None):
+        what = f"is a published list of {count} speakers each, and other mixtures are asked for"
         raise PseError(what, f"mixture.tests.{name}", "give the set another name")
     spoken = voices(ctx, speech)
     if unknown := [u for e in entries for u in e.utts if u not in spoken.level_db]:

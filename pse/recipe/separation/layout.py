@@ -15,6 +15,8 @@ from pse.training.config import TrainingConfig
 # What decides a mixture that is drawn for training.
 MIXING = ("mixture.spread_db", "mixture.seed", "mixture.num_valid", "mixture.valid_duration_s")
 VALID = "valid"
+# Fixed mixtures to train on, with the number of speakers behind it.
+TRAIN = "train_"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,13 @@ class Condition:
     def name(self) -> str:
         """Name of its directories, e.g. dc.seed1.global."""
         return ".".join(p for p in (self.system.name, self.clustering) if p)
+
+
+def train_sets(ctx: Context) -> list[str]:
+    """The fixed sets of mixtures that methods are trained on."""
+    methods = [m for stage in (ctx.config.pretrain, ctx.config.finetune) for m in stage.methods.values()]
+    counts = {count for m in methods if m.mixtures == "fixed" for count in m.num_speakers}
+    return [f"{TRAIN}{count}" for count in sorted(counts)]
 
 
 def speech_sets(ctx: Context) -> tuple[str, ...]:

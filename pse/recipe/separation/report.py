@@ -45,7 +45,7 @@ def make_report(ctx: Context, config: Any, table: Path, page: Path) -> None:
         "notes": {first: sorted(set(notes)), last: results.notes_on_data(ctx)}, "extras": extras,
     }  # fmt: skip
     write_text(table, results_md.render(found, header))
-    order = {test: found for test in config.mixture.tests if (found := results.best_first(ctx, test))}
+    order = {test: names for test in config.mixture.tests if (names := results.best_first(ctx, test))}
     sections = [
         *(_table(found, title) for title in dict.fromkeys(r.test_set for r in found)),
         *(report.Table(e.heading, e.headings, e.rows) for e in extras),

@@ -12,6 +12,7 @@ from pse.recipe import fitting
 from pse.recipe.options import Context
 from pse.recipe.separation.layout import (
     MIXING,
+    TRAIN,
     VALID,
     System,
     cache_files,
@@ -96,6 +97,8 @@ def training_task(ctx: Context, system: System) -> Task:
     """The task of one training."""
     method, stage, place = method_of(ctx, system), stage_of(ctx, system.method), directory(ctx, system)
     inputs = [*cache_files(ctx, "train", valid_speech(ctx)), ctx.dump / "mixtures" / VALID / "specs.jsonl"]
+    if method.mixtures == "fixed":
+        inputs += [ctx.dump / "mixtures" / f"{TRAIN}{count}" / "specs.jsonl" for count in method.num_speakers]
     if method.start is not None:
         inputs += trained(ctx, System(method.start, system.seed))
     # All of the method but where it is tried: a test set more is no reason to train again.
@@ -123,10 +126,13 @@ def train_system(ctx: Context, config: Any, system: System) -> None:
     from pse.data.speech_mixture import SpeakerSampler, render_sources
 
     method, stage = method_of(ctx, system), stage_of(ctx, system.method)
-    sampler = SpeakerSampler(
-        voices(ctx, "train"), segment_samples(ctx, system), seed_of(ctx, system), stage, method.num_speakers,
-        method.pairing, config.mixture.spread_db, speakers=method.speakers,
-    )  # fmt: skip
+    if method.mixtures == "fixed":
+        sampler = _of_fixed(ctx, system)
+    else:
+        sampler = SpeakerSampler(
+            voices(ctx, "train"), segment_samples(ctx, system), seed_of(ctx, system), stage, method.num_speakers,
+            method.pairing, config.mixture.spread_db, speakers=method.speakers,
+        )  # fmt: skip
     valid = ((s, render_sources(s, cache)) for s, cache in _valid(ctx, config, system))
     name, options = fitting.split_objective(method.objective, f"{stage}.methods.{system.method}")
     plugin = find("objective", name, stage)
@@ -138,6 +144,16 @@ def train_system(ctx: Context, config: Any, system: System) -> None:
         start=None if method.start is None else directory(ctx, System(method.start, system.seed)),
         prepare=lambda net: _set_statistics(net, sampler, range(count)),
     )  # fmt: skip
+
+
+def _of_fixed(ctx: Context, system: System) -> Any:
+    """Segments of the fixed mixtures of all numbers of speakers that a method is trained on."""
+    from pse.data.fixed import FixedMixtures
+    from pse.data.speech_mixture import FixedSampler
+
+    method, stage = method_of(ctx, system), stage_of(ctx, system.method)
+    specs = [s for count in method.num_speakers for s in FixedMixtures(ctx.dump, f"{TRAIN}{count}").specs]
+    return FixedSampler(voices(ctx, "train"), specs, segment_samples(ctx, system), seed_of(ctx, system), stage)
 
 
 def _valid(ctx: Context, config: Any, system: System) -> Iterator[tuple[Any, Any]]:
