@@ -13,6 +13,7 @@ _LAZY = {
     "enhance": "pse.inference.engine",
     "separate": "pse.inference.separation",
     "Stream": "pse.inference.streaming",
+    "OnlineSeparator": "pse.inference.online",
 }
 
 

@@ -60,15 +60,26 @@ def _masks(
 
 
 def _online(embeddings: Tensor, magnitude: Tensor, num_speakers: int, how: Clustering) -> Tensor:
-    """Masks [S, K, F] of one recording, segment after segment; quiet is told by the loudest bin so far."""
-    clusters, masks, peak = OnlineClusters(num_speakers, restarts=how.restarts), [], magnitude.new_zeros(1)
-    for start in range(0, magnitude.shape[-1], how.segment_frames):
-        piece = slice(start, start + how.segment_frames)
-        peak = torch.maximum(peak, magnitude[:, piece].max())
-        active = activity(magnitude[None, None, :, piece], threshold_db=how.threshold_db, peaks=peak[None])
-        found = clusters.push(points(embeddings[None, :, piece])[0], bins(active)[0].float())
-        masks.append(binary_masks(unflattened(found, len(magnitude))[None], num_speakers, active, how.silent)[0])
-    return torch.cat(masks, -1)
+    """Masks [S, K, F] of one recording, segment after segment."""
+    segments = SegmentMasks(num_speakers, how)
+    pieces = zip(embeddings.split(how.segment_frames, 1), magnitude.split(how.segment_frames, 1), strict=True)
+    return torch.cat([segments.push(*piece) for piece in pieces], -1)
+
+
+class SegmentMasks:
+    """The masks of a stream's segments; what is quiet is told by the loudest bin so far."""
+
+    def __init__(self, num_speakers: int, how: Clustering) -> None:
+        self.num_speakers, self.how, self._peak = num_speakers, how, 0.0
+        self._clusters = OnlineClusters(num_speakers, restarts=how.restarts)
+
+    def push(self, embeddings: Tensor, magnitude: Tensor) -> Tensor:
+        """Masks [S, K, F] of the next frames: embeddings [K, F, D], magnitude [K, F]."""
+        self._peak = magnitude.max().clamp_min(self._peak)
+        active = activity(magnitude[None, None], threshold_db=self.how.threshold_db, peaks=self._peak.view(1, 1))
+        found = self._clusters.push(points(embeddings[None])[0], bins(active)[0].float())
+        labels = unflattened(found, len(magnitude))[None]
+        return binary_masks(labels, self.num_speakers, active, self.how.silent)[0]
 
 
 def _by_segments(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from pse.models.base import Normalize, require_positive
@@ -54,9 +56,12 @@ class BLSTMEmbedding(EmbeddingModel):
         """One STFT window when causal."""
         return self.transform.n_fft if self.causal else None
 
-    def encode(self, feature: Tensor) -> Tensor:
+    def encode(self, feature: Tensor, memory: dict[Any, Any] | None = None) -> Tensor:
         """Hidden states [B, F, W] of normalised log magnitudes [B, F, K]."""
-        return self.lstm(feature)[0]
+        hidden, state = self.lstm(feature, None if memory is None else memory.get("lstm"))
+        if memory is not None:
+            memory["lstm"] = state
+        return hidden
 
 
 PLUGIN = BLSTMEmbedding

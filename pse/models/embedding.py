@@ -7,7 +7,7 @@ Chimera++, Wang, Le Roux & Hershey, "Alternative objective functions for deep cl
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -61,8 +61,11 @@ class EmbeddingModel(Model):
         self.mask = nn.Linear(width, bins * num_masks) if num_masks else None
 
     @abstractmethod
-    def encode(self, feature: Tensor) -> Tensor:
-        """Hidden states [B, F, W] of normalised log magnitudes [B, F, K]."""
+    def encode(self, feature: Tensor, memory: dict[Any, Any] | None = None) -> Tensor:
+        """Hidden states [B, F, W] of normalised log magnitudes [B, F, K].
+
+        memory: of a stream, empty at first; a causal network keeps in it what the next frames need.
+        """
 
     def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
         """Take mean and deviation [K] of the training set's log magnitudes."""
@@ -72,6 +75,15 @@ class EmbeddingModel(Model):
     def log_magnitude(self, spectrum: Tensor) -> Tensor:
         """Log magnitudes [B, F, K] of a spectrum [B, K, F] of level 1, with a floor."""
         return (spectrum.abs() / self.transform.noise_level + LOG_FLOOR).log().mT
+
+    def embeddings(self, spectrum: Tensor, memory: dict[Any, Any]) -> Tensor:
+        """Embeddings [B, K, F, D] of the next frames [B, K, F] of a stream's spectrum."""
+        feature = (self.log_magnitude(spectrum) - self.mean) / self.deviation
+        return self._vectors(self.encode(feature, memory))
+
+    def _vectors(self, hidden: Tensor) -> Tensor:
+        values = self.embed(hidden)
+        return unit_vectors(values, values.shape[2] // self.transform.num_bins, self.activation).transpose(1, 2)
 
     def process(self, mix: Tensor) -> Output:
         """Embeddings, and masks and estimates where there is a head for them, of mix: [B, T]."""
@@ -85,9 +97,7 @@ class EmbeddingModel(Model):
             feature = feature + self.input_noise * torch.randn_like(feature)
         hidden, out = self.encode(feature), Output()
         if self.embed is not None:
-            values = self.embed(hidden)
-            vectors = unit_vectors(values, values.shape[2] // self.transform.num_bins, self.activation)
-            out.embeddings = vectors.transpose(1, 2)
+            out.embeddings = self._vectors(hidden)
         if self.mask is not None:
             masks = self.mask(hidden).float().unflatten(2, (self.num_masks, -1)).softmax(2).permute(0, 2, 3, 1)
             sources = (spectrum[:, None] * masks).flatten(0, 1)

@@ -5,12 +5,15 @@ The authors name a convolutional net as an extension (1508.04306, section 5); th
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pse.models.base import Normalize, require_positive
 from pse.models.embedding import Activation, EmbeddingModel
-from pse.models.layers import PReLU, make_norm
+from pse.models.layers import PastMoments, PReLU, make_norm
 
 
 class Layer(nn.Module):
@@ -23,10 +26,16 @@ class Layer(nn.Module):
         padding = 0 if causal else self.reach // 2
         self.convolution = nn.Conv1d(channels, channels, kernel_size, 1, padding, dilation)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Hidden states [B, C, F] of x: [B, C, F]."""
-        h = self.activation(self.norm(x))
-        return x + self.convolution(functional.pad(h, (self.reach, 0)) if self.causal else h)
+    def forward(self, x: Tensor, memory: dict[Any, Any] | None = None) -> Tensor:
+        """Hidden states [B, C, F] of x: [B, C, F], after those of a stream that `memory` has."""
+        if memory is None:
+            h = self.activation(self.norm(x))
+            return x + self.convolution(functional.pad(h, (self.reach, 0)) if self.causal else h)
+        h = self.activation(self.norm(x, memory.setdefault("norm", PastMoments())))
+        before = memory.get("before")
+        h = functional.pad(h, (self.reach, 0)) if before is None else torch.cat([before, h], 2)
+        memory["before"] = h[..., h.shape[2] - self.reach :]
+        return x + self.convolution(h)
 
 
 class TCNEmbedding(EmbeddingModel):
@@ -82,12 +91,13 @@ class TCNEmbedding(EmbeddingModel):
         """One STFT window when causal."""
         return self.transform.n_fft if self.causal else None
 
-    def encode(self, feature: Tensor) -> Tensor:
+    def encode(self, feature: Tensor, memory: dict[Any, Any] | None = None) -> Tensor:
         """Hidden states [B, F, C] of normalised log magnitudes [B, F, K]."""
         x = self.enter(feature).transpose(1, 2).contiguous()
-        for layer in self.layers:
-            x = layer(x)
-        return self.leave(self.norm(x)).transpose(1, 2)
+        for number, layer in enumerate(self.layers):
+            x = layer(x, None if memory is None else memory.setdefault(number, {}))
+        past = () if memory is None else (memory.setdefault("norm", PastMoments()),)
+        return self.leave(self.norm(x, *past)).transpose(1, 2)
 
 
 PLUGIN = TCNEmbedding
