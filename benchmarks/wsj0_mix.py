@@ -76,11 +76,14 @@ def differences(ours: Path, theirs: Path) -> tuple[int, int]:
 def main() -> None:
     """Compare what can be compared here."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--builder", type=Path, required=True)
+    parser.add_argument("--builder", type=Path, help="a clone of github.com/mpariente/pywsj0-mix")
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--lists_dir", type=Path, help="the published lists, if not those of the builder")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    if options.builder is None:
+        print("pywsj0-mix is not there: give --builder")
+        return
     with tempfile.TemporaryDirectory() as name:
         root, lists = Path(name), Path(name) / "lists"
         lists.mkdir()
