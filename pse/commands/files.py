@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pse.errors import PseError
+from pse.memory import keep_freed_memory
 
 ENDINGS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au")
 
@@ -48,6 +49,7 @@ def work_through(files: Sequence[tuple[Path, Path]], work: Callable[[Path, Path]
 
     A recording that cannot be worked on is told, and the others are done.
     """
+    keep_freed_memory()
     failed = 0
     for source, target in files:
         start = time.monotonic()

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from pse.config import flatten, plain
 from pse.errors import PseError
 from pse.io.atomic import sole_writer
+from pse.memory import keep_freed_memory
 from pse.training import checkpoint, guard
 from pse.training.config import TrainingConfig
 from pse.training.engine import Engine
-from pse.training.memory import keep_freed_memory
 from pse.training.optimizer import make_optimizer, noisy
 from pse.training.progress import Metrics, Progress, draw_curve, quantity
 

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from pse.errors import PseError, first_three
+from pse.memory import keep_freed_memory
 from pse.models.base import Model, Output, forward_together
 from pse.training import guard
 from pse.training.config import TrainingConfig
 from pse.training.engine import Engine
 from pse.training.loop import Run, TrainResult
-from pse.training.memory import keep_freed_memory
 from pse.training.progress import LOG_INTERVAL_S, Progress, clock
 
 if TYPE_CHECKING:
