@@ -14,7 +14,8 @@ def keep_freed_memory() -> None:
 
     A step on a processor frees some hundred MB and asks for as much in the next one. Given back in
     between, each page comes from the system again, zeroed: a quarter to a third of a training step's time,
-    and a fifth of that of separating a recording. A tensor of more than 32 MB would be, for what is mapped for itself is given back whatever its size.
+    and a fifth of that of separating a recording. A tensor of more than 32 MB would be, for what is mapped
+    for itself is given back whatever its size.
     """
     if platform.libc_ver()[0] != "glibc":
         return
