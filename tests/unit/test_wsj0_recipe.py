@@ -76,7 +76,7 @@ def _prepare() -> object:
     return module
 
 
-def _context(place: Path) -> Context:
+def _context(place: Path, *settings: str) -> Context:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     roots = [x for d in ("data", "dump", "exp") for x in (f"--{d}dir", str(place / d))]
@@ -84,6 +84,7 @@ def _context(place: Path) -> Context:
     argv = [
         "--recipe", "separation", "--recipe_dir", str(DIRECTORY), "--corpus", "wsj0", "--wsj0_dir", str(place / "wsj0"),
         "--lists_dir", str(place / "lists"), "--set", "pretrain={}", "--set", f"mixture.tests={tests}", *roots,
+        *(x for s in settings for x in ("--set", s)),
     ]  # fmt: skip
     return context(parser.parse_args(argv), argv)
 
@@ -111,6 +112,28 @@ def test_speech_levels_and_mixtures_are_those_of_the_lists(place: Path) -> None:
             # The cache has rounded each utterance to 16 bits before, and so the peak that all are scaled by.
             steps = 10 ** (max(s.gain_db for s in spec.sources) / 20)
             assert np.abs(32768 * ours - theirs.sources).max() <= 1.02 * (1 + steps)
+
+
+def test_fixed_mixtures_to_train_on_and_those_of_validation_are_listed_ones(place: Path) -> None:
+    method = "{dc: {mixtures: fixed, num_speakers: [2, 3], objective: {name: deep_clustering}}}"
+    ctx = _context(place, f"pretrain.methods={method}", "mixture.num_valid=1")
+    _run(ctx)
+    wanted = (("train_2", "mix_2_spk_tr", 2), ("train_3", "mix_3_spk_tr", 1), ("valid", "mix_2_spk_cv", 1))
+    for name, listed, count in wanted:
+        entries = wsj0_mix.read_published(place / "lists" / f"{listed}.txt")
+        assert [s.id for s in FixedMixtures(ctx.dump, name).specs] == [e.id for e in entries][:count]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ("open_2={speech: open, pairing: female}", "is a published list of 2 speakers each, and other mixtures"),
+        ("closed_2={speech: open}", r"is a list of others than open speakers \(01ta0202"),
+    ],
+)
+def test_a_set_with_the_name_of_a_list_has_to_be_that_list(place: Path, wanted: str, told: str) -> None:
+    with pytest.raises(PseError, match=told):
+        _run(_context(place, f"mixture.tests.{wanted}"))
 
 
 def test_audio_of_the_second_microphone_is_told_by_its_levels(place: Path) -> None:
