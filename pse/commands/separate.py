@@ -35,4 +35,5 @@ def separate_file(model: object, source: Path, target: Path, num_speakers: int |
     wavs = separate(model, samples, rate, num_speakers)
     for number, wav in enumerate(wavs, 1):
         audio.write(target.with_name(f"{target.stem}_{number}.wav"), wav, rate)
-    return f"{target.with_suffix('')}_1.wav .. _{len(wavs)}.wav", len(samples) / rate
+    told = f"{target.with_suffix('')}_1.wav" + (f" .. _{len(wavs)}.wav" if len(wavs) > 1 else " (one speaker)")
+    return told, len(samples) / rate
