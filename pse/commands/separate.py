@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from pse.commands.files import add_arguments, pairs, work_through
 from pse.errors import PseError
+
+PROGRESS_EVERY_S = 10.0
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,7 +36,15 @@ def separate_file(model: object, source: Path, target: Path, num_speakers: int |
     from pse.io import audio
 
     samples, rate = audio.read(source)
-    wavs = separate(model, samples, rate, num_speakers)
+    told_at = time.monotonic()
+
+    def progress(done: float) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at > PROGRESS_EVERY_S and done < 1:
+            told_at = time.monotonic()
+            print(f"{source.name}: {100 * done:.0f} %", file=sys.stderr, flush=True)
+
+    wavs = separate(model, samples, rate, num_speakers, progress=progress)
     for number, wav in enumerate(wavs, 1):
         audio.write(target.with_name(f"{target.stem}_{number}.wav"), wav, rate)
     told = f"{target.with_suffix('')}_1.wav" + (f" .. _{len(wavs)}.wav" if len(wavs) > 1 else " (one speaker)")

@@ -7,7 +7,7 @@ nearest centroid. So a speaker stays the same one from the first minute to the l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ CHUNK_S, CONTEXT_S = 30.0, 1.0
 # Bins of all chunks together that the centroids are made of.
 MOST_BINS = 200_000
 ESTIMATOR = "silhouette"
+Tell = Callable[[float], None]
 
 
 class Chunk(NamedTuple):
@@ -42,12 +43,17 @@ class Chunk(NamedTuple):
 
 @torch.inference_mode()
 def separate(
-    model: Any, samples: np.ndarray, sample_rate: int, num_speakers: int | None = None, estimator: str | None = None
+    model: Any,
+    samples: np.ndarray,
+    sample_rate: int,
+    num_speakers: int | None = None,
+    estimator: str | None = None,
+    progress: Tell | None = None,
 ) -> np.ndarray:
     """The speakers [S, T] of a recording [T] at sample_rate Hz; num_speakers None: counted from the embeddings.
 
     estimator: of pse.clustering.count; None: what the model's package names, with the threshold that was best
-    for it, or the silhouette.
+    for it, or the silhouette. progress: is told the part that is done, after every 30 s of audio.
     A model with masks of its own gives as many signals as it was trained on; where it has embeddings too, it
     separates other numbers by clusters of these. Raises PseError for another number of axes, NaN or
     infinity, fewer than two speakers, and a model that cannot give as many.
@@ -60,10 +66,11 @@ def separate(
     level = measure_level(inside[None], model.normalize)[0, 0]
     chunks = list(_chunks(model, inside / level))
     tried = model(chunks[0].mix[None, : model.sample_rate])
+    tell = progress or (lambda done: None)
     if tried.embeddings is None or (tried.wavs is not None and num_speakers in (None, tried.wavs.shape[1])):
-        parts = _waves(model, chunks, num_speakers)
+        parts = _waves(model, chunks, num_speakers, tell)
     else:
-        parts = _clustered(model, chunks, num_speakers, estimator)
+        parts = _clustered(model, chunks, num_speakers, estimator, tell)
     whole = (level * torch.cat(parts, 1)).cpu()
     back = np.stack([resample(s, model.sample_rate, sample_rate) for s in whole.numpy()])
     return np.pad(back, ((0, 0), (0, max(0, len(samples) - back.shape[1]))))[:, : len(samples)]
@@ -88,11 +95,18 @@ def _chunks(model: Any, samples: Tensor) -> Iterator[Chunk]:
         yield Chunk(samples[start : end + context], start, begin - start, end - start)
 
 
-def _waves(model: Any, chunks: list[Chunk], num_speakers: int | None) -> list[Tensor]:
+def _told(chunks: list[Chunk], tell: Tell, passes: int = 1, number: int = 0) -> Iterator[tuple[int, Chunk]]:
+    """The chunks of one pass of several, by number; what is done is told after each."""
+    for n, chunk in enumerate(chunks):
+        yield n, chunk
+        tell((number + (n + 1) / len(chunks)) / passes)
+
+
+def _waves(model: Any, chunks: list[Chunk], num_speakers: int | None, tell: Tell) -> list[Tensor]:
     """What a model of masks gives; the signals of a chunk come in the order that goes on best."""
     parts: list[Tensor] = []
     before = chunks[0].mix
-    for number, chunk in enumerate(chunks):
+    for number, chunk in _told(chunks, tell):
         wavs = model(chunk.mix[None]).wavs[0].float()
         if num_speakers not in (None, len(wavs)):
             what = f"{num_speakers} speakers are asked of a model of {len(wavs)}"
@@ -107,17 +121,19 @@ def _waves(model: Any, chunks: list[Chunk], num_speakers: int | None) -> list[Te
     return parts
 
 
-def _clustered(model: Any, chunks: list[Chunk], num_speakers: int | None, estimator: str | None) -> list[Tensor]:
+def _clustered(
+    model: Any, chunks: list[Chunk], num_speakers: int | None, estimator: str | None, tell: Tell
+) -> list[Tensor]:
     """Masked mixtures, by centroids of bins of the whole recording."""
     loudest = max(float(model.transform.stft(c.mix[None]).abs().max()) for c in chunks)
     threshold, share = loudest * 10 ** (THRESHOLD_DB / 20), MOST_BINS // len(chunks) + 1
     least = num_speakers or MAX_COUNT
-    found = [_some_bins(model, c, threshold, generator(0, str(n)), share, least) for n, c in enumerate(chunks)]
+    found = [_some_bins(model, c, threshold, generator(0, str(n)), share, least) for n, c in _told(chunks, tell, 2)]
     vectors, weights = (torch.cat(x)[None] for x in zip(*found, strict=True))
     weights = enough(weights, least)
     count = num_speakers or _counted(model, vectors, weights, estimator)
     centroids = fit(vectors, count, weights)
-    return [_masked_by(model, c, centroids)[:, c.first : c.last] for c in chunks]
+    return [_masked_by(model, c, centroids)[:, c.first : c.last] for _, c in _told(chunks, tell, 2, 1)]
 
 
 def _counted(model: Any, vectors: Tensor, weights: Tensor, estimator: str | None) -> int:

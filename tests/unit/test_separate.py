@@ -96,6 +96,14 @@ def test_silence_and_scraps_are_separated_into_themselves(num_samples: int) -> N
         assert wavs.shape == (2, num_samples) and np.isfinite(wavs).all()
 
 
+@pytest.mark.parametrize("masks", [0, 2])
+def test_what_is_done_of_a_long_recording_is_told(voices, masks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(separation, "CHUNK_S", 2.0)
+    told: list[float] = []
+    separate(build(NET | {"num_masks": masks}, "test").eval(), voices.sum(0), RATE, 2, progress=told.append)
+    assert len(told) == (5 if masks else 10) and told == sorted(told) and told[-1] == 1
+
+
 def test_masks_of_a_net_are_used_where_it_has_as_many_and_its_clusters_otherwise(voices) -> None:
     torch.manual_seed(0)
     model = build(NET | {"num_masks": 2}, "test").eval()
