@@ -129,7 +129,11 @@ class SpeakerSampler:
     def _need(self, found: Sequence[str], wanted: int, which: str) -> None:
         if len(found) < wanted:
             what = f"needs {wanted} speakers {which}".rstrip() + f", and there are {len(found)}: {first_three(found)}"
-            raise PseError(what, self.stream, "add speech, or ask for other mixtures")
+            fix = "add speech, or ask for other mixtures"
+            if unknown := len(self._of_sex.get("?", ())):
+                what += f"; the sex of {unknown} speakers is unknown"
+                fix += ", or put the corpus's table of speakers (spkrinfo.txt, SPEAKERS.TXT) into its directory"
+            raise PseError(what, self.stream, fix)
 
     def spec(self, number: int) -> MixtureSpec:
         """Draw description `number`; silent crops are drawn again from the same generator."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -132,3 +133,10 @@ def test_a_listed_mixture_is_the_published_builders_within_a_step_of_16_bits(voi
 def test_too_few_speakers_are_told_before_anything_is_drawn(voices, options, told: str) -> None:
     with pytest.raises(PseError, match=told):
         SpeakerSampler(voices, 4000, 0, "few", **options)
+
+
+def test_speakers_of_unknown_sex_are_told_with_the_way_to_make_it_known(voices) -> None:
+    unknown = replace(voices, sex={"s0": "F"})
+    assert unknown.sexes(SpeakerSampler(unknown, 4000, 0, "s").spec(0)) in ("??", "?F")
+    with pytest.raises(PseError, match=r"the sex of 5 speakers is unknown; add speech, .* table of speakers"):
+        SpeakerSampler(unknown, 4000, 0, "few", pairing="female")

@@ -215,4 +215,5 @@ def voices(ctx: Context, name: str) -> Any:
     levels = {u: float(v) for u, v in read_table(ctx.dump / "levels" / name / "utt2active_level").items()}
     category = ctx.dump / name / "utt2category"
     sexes = read_table(category) if category.is_file() else {}
-    return Voices(cache, levels, {cache.speaker[u]: s for u, s in sexes.items() if u in cache.speaker})
+    known = {cache.speaker[u]: s for u, s in sexes.items() if u in cache.speaker and s in ("F", "M")}
+    return Voices(cache, levels, known)
