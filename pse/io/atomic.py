@@ -89,8 +89,8 @@ def _sync_all(paths: Iterable[Path]) -> None:
 def writing(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file beside `path`; when the block ends well, sync it and rename it into place.
 
-    Raises PseError when the disk is full or the place is not writable; what stood at `path`
-    before is then still there.
+    Inside a directory that `writing_dir` fills, syncing is left to its end. Raises PseError when the disk
+    is full or the place is not writable; what stood at `path` before is then still there.
     """
     path = Path(path)
     temporary = _beside(path)
