@@ -151,12 +151,6 @@ def gives_embeddings(ctx: Context, system: System) -> bool:
     return objective is not None and objective.get("name") == "deep_clustering"
 
 
-def gives_masks(ctx: Context, system: System) -> bool:
-    """Whether a system is trained to give signals itself; a Chimera++ net gives embeddings too."""
-    objective = method_of(ctx, system).objective
-    return objective is not None and (not gives_embeddings(ctx, system) or bool(objective.get("mask_weight")))
-
-
 def conditions(ctx: Context) -> list[Condition]:
     """Every system in every way that its output becomes separated speech.
 
@@ -169,7 +163,8 @@ def conditions(ctx: Context) -> list[Condition]:
             ways = [None]
         elif not gives_embeddings(ctx, system):
             ways = [None, *(name for name, how in ctx.config.separate.clustering.items() if how.mode == "oracle")]
-        elif gives_masks(ctx, system):
+        elif method_of(ctx, system).objective.get("mask_weight"):
+            # A Chimera++ net has masks too.
             ways = [None, *ways]
         made += [Condition(system, way) for way in ways]
     return made

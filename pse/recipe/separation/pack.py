@@ -39,7 +39,7 @@ def tasks(ctx: Context) -> list[Task]:
         closing(ctx)
 
     models = sorted({model_of(ctx, s)[1] for s in ours})
-    reads = (*models, "seed", "num_seeds", "corpus.name", "sample_rate", "mixture.tests", "separate")
+    reads = (*models, "seed", "num_seeds", "corpus.name", "sample_rate", "mixture.tests", "separate", "count")
     counts = [p for t in count.tasks(ctx) for p in t.outputs]
     return [Task("packages", "pack", reads, (*weights, *scores, *counts), outputs, ctx.exp, run, made_by="score")]
 
@@ -50,9 +50,11 @@ def pack(ctx: Context, config: Any, system: System) -> None:
     from pse.recipe.fitting import load
 
     model, counted = load(model_of(ctx, system), directory(ctx, system)), count.found_in(ctx, system)
+    # What an earlier config counted is not this one's.
+    is_counted = bool(config.count.estimators) and counted.is_file()
     save_package(
         ctx.exp / "package" / system.name, model, model_of(ctx, system)[0], card(ctx, config, system, model),
-        counting=count.best_estimator(read_json(counted)) if counted.is_file() else None,
+        counting=count.best_estimator(read_json(counted)) if is_counted else None,
     )  # fmt: skip
 
 
