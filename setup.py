@@ -33,11 +33,13 @@ setup(
         "torch>=2.4",
     ],
     extras_require={
+        "graph": ["igraph>=0.11"],
         "pesq": ["pesq>=0.0.4"],
         "ray": ["ray>=2.60"],
         "wsj0": ["av>=14"],
         "test": [
             "hypothesis>=6.100",
+            "igraph>=0.11",
             "mir_eval>=0.8",
             "psutil>=5.9",
             "pytest>=8.0",

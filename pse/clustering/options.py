@@ -2,12 +2,74 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Silent = Literal["nearest", "none", "all", "split"]
 HARDNESS = 5.0
 Mode = Literal["global", "oracle", "oracle_spectral", "spectral", "online"]
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """Which embeddings are joined.
+
+    kind: knn joins each with its num_neighbours most similar ones (mutual: where both have each other),
+    threshold those whose cosine is above `threshold`, quantile the most similar pairs, a part edge_share
+    of all, and complete every pair, by (1 + cosine) / 2. approximate: neighbours by a search that may miss
+    some (needs faiss-cpu). max_edges: more than so many are refused, not made.
+    """
+
+    kind: Literal["knn", "threshold", "quantile", "complete"] = "knn"
+    num_neighbours: int = 20
+    threshold: float = 0.5
+    edge_share: float = 0.05
+    mutual: bool = False
+    approximate: bool = False
+    max_edges: int = 20_000_000
+
+    def __post_init__(self) -> None:
+        if self.num_neighbours < 1 or self.max_edges < 1:
+            raise ValueError("num_neighbours and max_edges must be at least 1")
+        if not 0 <= self.threshold < 1:
+            raise ValueError(f"threshold must be from 0 to below 1, got {self.threshold}")
+        if not 0 < self.edge_share <= 1:
+            raise ValueError(f"edge_share must be above 0 and at most 1, got {self.edge_share}")
+
+
+@dataclass(frozen=True)
+class Communities:
+    """How nodes of a graph become communities, and how many.
+
+    method: modularity trains a small network to cut the graph where modularity is best (DMoN), leiden
+    searches for that (needs igraph), spectral takes the eigenvectors of the normalised graph (NME: the number of
+    neighbours by the normalised largest gap of eigenvalues), and kmeans looks at no graph. The first max_clusters
+    are joined while modularity rises; a join that would cost less than min_gain is done all the same, which
+    decides on the number. num_nodes: as many nodes are drawn to find communities, which all nodes then join.
+    null_weight, collapse_weight: of the null model, and of the term that keeps clusters alike; the reference
+    code of DMoN is null_weight 0.5 with twice the collapse_weight.
+    hidden_size, num_layers, dropout, steps, lr: of that network.
+    """
+
+    method: Literal["modularity", "leiden", "spectral", "nme", "kmeans"] = "modularity"
+    graph: GraphOptions = field(default_factory=lambda: GraphOptions("threshold"))
+    max_clusters: int = 8
+    min_gain: float = 0.05
+    num_nodes: int = 1500
+    null_weight: float = 1.0
+    collapse_weight: float = 0.1
+    hidden_size: int = 64
+    num_layers: int = 1
+    dropout: float = 0.3
+    steps: int = 120
+    lr: float = 5e-3
+
+    def __post_init__(self) -> None:
+        for name in ("max_clusters", "num_nodes", "hidden_size", "num_layers", "steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.dropout < 1 or not self.lr > 0 or self.null_weight < 0 or self.collapse_weight < 0:
+            raise ValueError("dropout must be from 0 to below 1, lr above 0, and no weight below 0")
 
 
 @dataclass(frozen=True)

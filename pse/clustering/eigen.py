@@ -1,0 +1,88 @@
+"""Eigenvalues of a normalised graph: what spectral clustering cuts by, and how many clusters they tell of.
+
+Ng, Jordan & Weiss 2002; the number of neighbours by the normalised maximum eigengap (NME) is that of
+Park, Han, Kumar & Narayanan, "Auto-tuning spectral clustering for speaker diarization", 2003.02405.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor
+
+from pse.clustering.graph import Graph, SparseGraph
+
+# Numbers of neighbours that NME tries, as parts of the nodes, and the smallest: fewer leave many small islands.
+SHARES = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3)
+MIN_NEIGHBOURS = 10
+# Below this many nodes all eigenvalues are found at once.
+FEW = 64
+
+
+def leading(graph: Graph, size: int) -> tuple[Tensor, Tensor]:
+    """The largest `size` eigenvalues, falling, [size] of D^-1/2 A D^-1/2 and their vectors [N, size], float64.
+
+    Isolated nodes have zeros; zeros follow where there are fewer nodes.
+    """
+    count = graph.num_nodes
+    scale = torch.where(graph.degrees > 0, graph.degrees.clamp_min(1e-300).rsqrt(), 0.0)
+
+    def product(x: np.ndarray) -> np.ndarray:
+        columns = torch.from_numpy(np.asarray(x, np.float64).reshape(count, -1))
+        return (scale[:, None] * graph.times(scale[:, None] * columns)).numpy()
+
+    wanted = min(size, count)
+    if count <= max(FEW, wanted + 1):
+        values, vectors = np.linalg.eigh(product(np.eye(count)))
+    else:
+        shape = (count, count)
+        operator = LinearOperator(shape, matvec=product, matmat=product, dtype=np.float64)
+        # Always the same start: the answer must not depend on what else has drawn numbers.
+        values, vectors = eigsh(operator, wanted, which="LA", v0=np.ones(count), tol=1e-4)
+    order = np.argsort(values)[::-1][:wanted]
+    pad = size - wanted
+    kept = torch.from_numpy(values[order].copy()), torch.from_numpy(vectors[:, order].copy())
+    return torch.nn.functional.pad(kept[0], (0, pad)), torch.nn.functional.pad(kept[1], (0, pad))
+
+
+def largest_gap(values: Tensor) -> int:
+    """How many eigenvalues [k] come before the largest fall to the next one."""
+    return int((values[:-1] - values[1:]).argmax()) + 1
+
+
+def nme_graph(points: Tensor, max_count: int) -> Graph:
+    """Binary graph of the p nearest neighbours of unit vectors [N, D], for the p of least p / (N NME).
+
+    NME: the largest gap of the max_count + 1 smallest eigenvalues of the Laplacian, over the largest eigenvalue.
+    """
+    size = len(points)
+    order = (points @ points.T).fill_diagonal_(-torch.inf).argsort(1, descending=True)
+    best: tuple[float, Graph] | None = None
+    for share in SHARES:
+        near = min(size - 1, max(MIN_NEIGHBOURS, round(share * size)))
+        rows = np.repeat(np.arange(size), near)
+        ones = np.ones(size * near, np.float32)
+        one_way = sparse.csr_array((ones, (rows, order[:, :near].reshape(-1).cpu().numpy())), shape=(size, size))
+        graph = SparseGraph((one_way + one_way.T) / 2)
+        smallest, largest = _laplacian(graph, max_count + 1)
+        gap = float(np.diff(smallest).max()) / max(largest, 1e-12)
+        ratio = near / size / max(gap, 1e-12)
+        if best is None or ratio < best[0]:
+            best = (ratio, graph)
+    return best[1]
+
+
+def _laplacian(graph: SparseGraph, size: int) -> tuple[np.ndarray, float]:
+    """The smallest `size` eigenvalues of D - A, rising, and the largest."""
+    count = graph.num_nodes
+    matrix = sparse.diags_array(graph.degrees.numpy()) - graph.matrix.astype(np.float64)
+    if count <= max(FEW, size + 1):
+        values = np.linalg.eigvalsh(matrix.toarray())
+        return values[: min(size, count)], float(values[-1])
+    start = np.ones(count) + 1e-3 * np.cos(np.arange(count))
+    largest = float(eigsh(matrix, 1, which="LA", v0=start, tol=1e-3, return_eigenvectors=False)[0])
+    flipped = largest * sparse.eye_array(count) - matrix
+    values = eigsh(flipped, size, which="LA", v0=start, tol=1e-4, return_eigenvectors=False)
+    return np.sort(largest - values), largest
