@@ -24,6 +24,9 @@ from pse.clustering.modularity import Partition, conductance, dmon_loss, joins
 from pse.clustering.options import HARDNESS, Communities
 from pse.errors import PseError
 
+# Communities of two speakers have fewer edges between them than this takes from what chance would give; where no
+# validation has told better.
+MIN_APART = 0.3
 # Unit vectors whose coordinates differ by less than this are one and the same.
 SAME = 1e-5
 
@@ -42,12 +45,12 @@ class Cut:
 @dataclass(frozen=True)
 class Found:
     """What was found. assign: [N, S] of all nodes, rows sum to one; modularity, conductance: of the nodes drawn;
-    gains: by how much Q rises from c - 1 to c communities, [max_clusters], the first being infinite."""
+    apart: 1 - edges over those of the null model, of the two nearest of c = 1, 2, .. communities."""
 
     assign: Tensor
     modularity: float
     conductance: float
-    gains: list[float]
+    apart: list[float]
     edge_share: float
     isolated_share: float
 
@@ -63,7 +66,7 @@ def communities(
     how: Communities,
     *,
     num_speakers: int | None = None,
-    id: str = "recording",
+    name: str = "recording",
     seed: int = 0,
 ) -> Found:
     """Communities of unit vectors [N, D], of which those with a weight [N] above 0 are nodes.
@@ -73,20 +76,20 @@ def communities(
     Raises PseError where the graph would have too many edges, and where igraph or another package is missing.
     """
     points = points if points.dtype == torch.float64 else points.float()
-    random = generator(seed, f"{id}/communities")
+    random = generator(seed, f"{name}/communities")
     active = (weights > 0).nonzero().squeeze(1)
     drawn = active[torch.randperm(len(active), generator=random)[: how.num_nodes]]
     nodes = points[drawn]
-    graph = similarity_graph(nodes, how.graph, seed=seed, place=id) if len(nodes) > 1 else None
+    graph = similarity_graph(nodes, how.graph, seed=seed, place=name) if len(nodes) > 1 else None
     if graph is None or graph.total <= 0 or (nodes - nodes[0]).abs().max() < SAME:
         # Nothing tells one node from another, or all are alone: that is one speaker.
         whole = torch.nn.functional.pad(points.new_ones(len(points), 1), (0, (num_speakers or 1) - 1))
         shares = (0.0, 1.0) if graph is None else (graph.edge_share, graph.isolated_share)
-        return Found(whole, 0.0, 0.0, [float("inf")], *shares)
+        return Found(whole, 0.0, 0.0, [1.0], *shares)
     cut = CUTS[how.method](nodes, graph, how, num_speakers, random)
     found = joins(_hard(cut.assign), graph, how.null_weight)
-    gains = _gains(found)
-    count = num_speakers or (len(found[0].groups) if cut.final else counted(gains, how.min_gain))
+    apart = _apart(found, how.min_share)
+    count = num_speakers or (len(found[0].groups) if cut.final else counted(apart, how.min_apart))
     chosen = min(found, key=lambda p: abs(len(p.groups) - count))
     assign = chosen.assign(cut.assign)
     whole = _nearest(points, nodes, assign) if cut.everywhere is None else chosen.assign(cut.everywhere(points))
@@ -95,23 +98,28 @@ def communities(
     if num_speakers is not None and whole.shape[1] < num_speakers:
         whole = torch.nn.functional.pad(whole, (0, num_speakers - whole.shape[1]))
     labels = assign.argmax(1)
-    return Found(whole, chosen.modularity, conductance(labels, graph), gains, graph.edge_share, graph.isolated_share)
+    return Found(whole, chosen.modularity, conductance(labels, graph), apart, graph.edge_share, graph.isolated_share)
 
 
-def counted(gains: list[float], min_gain: float) -> int:
-    """The number of communities by the gains of a `Found`: each must raise Q by min_gain, none before it by less."""
-    count = 1
-    for gain in gains[1:]:
-        if gain < min_gain:
+def counted(apart: list[float], min_apart: float | None) -> int:
+    """The number of communities: the two nearest of each number up to it are apart by at least min_apart.
+
+    apart: of a `Found`; None: a usual limit.
+    """
+    limit, count = MIN_APART if min_apart is None else min_apart, 1
+    for value in apart[1:]:
+        if value < limit:
             break
         count += 1
     return count
 
 
-def _gains(found: list[Partition]) -> list[float]:
-    """By how much Q rises from c - 1 communities to c, for c = 1, 2, ..; infinite for the first."""
-    rising = [p.modularity for p in reversed(found)]
-    return [float("inf"), *(b - a for a, b in zip(rising, rising[1:], strict=False))]
+def _apart(found: list[Partition], min_share: float) -> list[float]:
+    """How far apart the two nearest of c communities are, for c = 1, 2, ..: 1 for the first.
+
+    It is 0 where the smaller of the two is smaller than any speaker.
+    """
+    return [1.0, *(p.apart if p.smaller >= min_share else 0.0 for p in reversed(found[:-1]))]
 
 
 def _hard(assign: Tensor) -> Tensor:

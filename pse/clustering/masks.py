@@ -26,7 +26,7 @@ def binary_masks(labels: Tensor, num_sources: int, active: Tensor | None = None,
     Raises PseError for another policy.
     """
     clusters = torch.arange(num_sources, device=labels.device).view(1, -1, 1, 1)
-    return _silenced((labels.unsqueeze(1) == clusters).float(), active, silent)
+    return silenced((labels.unsqueeze(1) == clusters).float(), active, silent)
 
 
 def soft_masks(
@@ -36,7 +36,7 @@ def soft_masks(
 
     As `binary_masks` otherwise; with a growing hardness they become those.
     """
-    return _silenced(torch.softmax(-hardness * distances, dim=1), active, silent)
+    return silenced(torch.softmax(-hardness * distances, dim=1), active, silent)
 
 
 def permutations(masks: Tensor, mixture: Tensor, sources: Tensor) -> Tensor:
@@ -66,7 +66,8 @@ def permuted(masks: Tensor, order: Tensor) -> Tensor:
     return masks[torch.arange(len(masks), device=masks.device)[:, None], order]
 
 
-def _silenced(masks: Tensor, active: Tensor | None, silent: Silent) -> Tensor:
+def silenced(masks: Tensor, active: Tensor | None, silent: Silent) -> Tensor:
+    """Masks [B, S, K, F] with what a policy gives bins that are not active [B, K, F]; None: all are."""
     if silent not in SILENT:
         raise PseError(f"no policy for silent bins is named {silent!r}", "masks", f"choose one of {', '.join(SILENT)}")
     if active is None or silent == "nearest":

@@ -7,7 +7,7 @@ from typing import Literal
 
 Silent = Literal["nearest", "none", "all", "split"]
 HARDNESS = 5.0
-Mode = Literal["global", "oracle", "oracle_spectral", "spectral", "online"]
+Mode = Literal["global", "oracle", "oracle_spectral", "spectral", "online", "communities"]
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,11 @@ class Communities:
     """How nodes of a graph become communities, and how many.
 
     method: modularity trains a small network to cut the graph where modularity is best (DMoN), leiden
-    searches for that (needs igraph), spectral takes the eigenvectors of the normalised graph (NME: the number of
-    neighbours by the normalised largest gap of eigenvalues), and kmeans looks at no graph. The first max_clusters
-    are joined while modularity rises; a join that would cost less than min_gain is done all the same, which
-    decides on the number. num_nodes: as many nodes are drawn to find communities, which all nodes then join.
+    searches for that (needs igraph), spectral takes the eigenvectors of the normalised graph (nme: of neighbours,
+    whose number the normalised largest gap tells), and kmeans looks at no graph. The first max_clusters are joined,
+    and there are as many as are apart: the two nearest have min_apart fewer edges than chance would give, as a
+    part of these, and each has min_share of the nodes. min_apart: null takes the limit that was right most often on
+    validation speech. num_nodes: so many are drawn to find communities, which all nodes then join.
     null_weight, collapse_weight: of the null model, and of the term that keeps clusters alike; the reference
     code of DMoN is null_weight 0.5 with twice the collapse_weight.
     hidden_size, num_layers, dropout, steps, lr: of that network.
@@ -54,7 +55,8 @@ class Communities:
     method: Literal["modularity", "leiden", "spectral", "nme", "kmeans"] = "modularity"
     graph: GraphOptions = field(default_factory=lambda: GraphOptions("threshold"))
     max_clusters: int = 8
-    min_gain: float = 0.05
+    min_apart: float | None = None
+    min_share: float = 0.05
     num_nodes: int = 1500
     null_weight: float = 1.0
     collapse_weight: float = 0.1
@@ -79,7 +81,9 @@ class Clustering:
     mode: global clusters all frames of a recording; oracle clusters segments, and the true sources say
     which cluster is whose (a bound: it shows what is lost by tracking); spectral takes the eigenvectors
     of the affinities first, of all frames or (oracle_spectral) of segments; online goes from segment to
-    segment, and no later one is known to its clusters. segment_frames: of those.
+    segment, and no later one is known to its clusters; communities makes a graph of the embeddings and finds
+    its communities, as many as speakers are known or (count: estimated) as many as there are.
+    segment_frames: of segments.
     threshold_db: bins quieter than this below the mixture's maximum are not clustered; silent says
     where they go. soft: masks by distance, hardness the factor in their softmax. restarts: of k-means.
     """
@@ -91,12 +95,16 @@ class Clustering:
     segment_frames: int = 100
     threshold_db: float = -40.0
     restarts: int = 10
+    count: Literal["known", "estimated"] = "known"
+    communities: Communities = field(default_factory=Communities)
 
     def __post_init__(self) -> None:
+        if self.count == "estimated" and self.mode != "communities":
+            raise ValueError(f"count: estimated needs mode: communities, got {self.mode}")
         if self.segment_frames < 1 or self.restarts < 1:
             raise ValueError("segment_frames and restarts must be at least 1")
-        if self.soft and self.mode not in ("global", "oracle"):
-            raise ValueError(f"soft masks need the mode global or oracle, got {self.mode}")
+        if self.soft and self.mode not in ("global", "oracle", "communities"):
+            raise ValueError(f"soft masks need the mode global, oracle or communities, got {self.mode}")
         if not self.threshold_db < 0:
             raise ValueError(f"threshold_db must be below 0, got {self.threshold_db}")
 

@@ -7,44 +7,128 @@ its tables.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pse.clustering.communities import Found, communities
 from pse.clustering.kmeans import distances, enough, kmeans
-from pse.clustering.masks import binary_masks, permutations, permuted, soft_masks
+from pse.clustering.masks import binary_masks, permutations, permuted, silenced, soft_masks
 from pse.clustering.online import OnlineClusters
 from pse.clustering.options import Clustering
 from pse.clustering.spectral import spectral
 from pse.dsp.stft import STFT
 from pse.errors import PseError
 from pse.losses.activity import activity, bins, points, unflattened
+from pse.models.base import Output
+from pse.models.nodes import Shape, expanded, pooled
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """What embeddings [B, Kn, Fn, D] stand for.
+
+    shape: bins and frames of a node, see pse.models.nodes; slots: where a node is a slot of a frame, the masks of
+    the slots [B, Kn, K, F].
+    """
+
+    shape: Shape = (1, 1)
+    slots: Tensor | None = None
+
+    @classmethod
+    def of(cls, model: Any, out: Output) -> Nodes:
+        """Those of a model's output."""
+        return cls(model.node_shape, out.masks if model.slots else None)
+
+    def magnitudes(self, spectrum: Tensor) -> Tensor:
+        """How loud the nodes are, [B, Kn, Fn], of a mixture's spectrum [B, K, F]."""
+        if self.slots is not None:
+            return (self.slots * spectrum.abs().unsqueeze(1)).square().sum(2).sqrt()
+        return spectrum.abs() if self.shape == (1, 1) else pooled(spectrum.abs().square(), self.shape).sqrt()
+
+    def to_bins(self, masks: Tensor, spectrum: Tensor) -> Tensor:
+        """Masks of bins [B, S, K, F] of those of nodes [B, S, Kn, Fn]; a bin of slots gets of each what that has."""
+        if self.slots is not None:
+            return torch.einsum("bsnf,bnkf->bskf", masks, self.slots.to(masks))
+        return expanded(masks, self.shape, *spectrum.shape[-2:])
+
+
+BINS = Nodes()
 
 
 @torch.no_grad()
 def cluster_masks(
     embeddings: Tensor,
     spectrum: Tensor,
-    num_speakers: int,
+    num_speakers: int | None,
     how: Clustering,
     ids: Sequence[str] | None = None,
     sources: Tensor | None = None,
+    nodes: Nodes = BINS,
 ) -> Tensor:
-    """Masks [B, S, K, F] of embeddings [B, K, F, D] and the mixture's spectrum [B, K, F].
+    """Masks [B, S, K, F] of embeddings [B, Kn, Fn, D] and the mixture's spectrum [B, K, F].
 
-    sources: [B, S, K, F], for the oracle modes. A recording with fewer active bins than speakers is
-    clustered over all its bins. Raises PseError for an oracle mode without sources.
+    As `clustered`, without what communities tell of themselves.
     """
-    active = activity(spectrum.abs().unsqueeze(1), spectrum.abs(), rule="mixture", threshold_db=how.threshold_db)
+    return clustered(embeddings, spectrum, num_speakers, how, ids, sources, nodes)[0]
+
+
+@torch.no_grad()
+def clustered(
+    embeddings: Tensor,
+    spectrum: Tensor,
+    num_speakers: int | None,
+    how: Clustering,
+    ids: Sequence[str] | None = None,
+    sources: Tensor | None = None,
+    nodes: Nodes = BINS,
+) -> tuple[Tensor, list[Found]]:
+    """Masks [B, S, K, F] of embeddings [B, Kn, Fn, D] and the mixture's spectrum [B, K, F]; what communities tell.
+
+    num_speakers: None, or count: estimated, lets communities tell it, each recording its own: those with fewer than
+    others end in masks of 0.
+    sources: [B, S, K, F], for the oracle modes. A recording with fewer active nodes than speakers is
+    clustered over all its nodes. Raises PseError for an oracle mode without sources, segments of nodes
+    that are no bins, and no number where the mode needs one.
+    """
+    magnitude = nodes.magnitudes(spectrum)
+    active = activity(magnitude.unsqueeze(1), magnitude, rule="mixture", threshold_db=how.threshold_db)
+    if how.mode == "communities":
+        names = [str(n) for n in range(len(spectrum))] if ids is None else ids
+        known = None if how.count == "estimated" else num_speakers
+        made = [_communities(*x, known, how) for x in zip(embeddings, active, names, strict=True)]
+        most = max(len(masks) for masks, _ in made)
+        whole = torch.stack([functional.pad(m, (0, 0, 0, 0, 0, most - len(m))) for m, _ in made])
+        return nodes.to_bins(whole, spectrum), [found for _, found in made]
+    if num_speakers is None:
+        fix = "give it, or choose mode: communities"
+        raise PseError(f"the mode {how.mode} needs the number of speakers", "clustering", fix)
+    if how.mode in ("global", "spectral"):
+        return nodes.to_bins(_masks(embeddings, active, num_speakers, how, ids), spectrum), []
+    if nodes.slots is not None or nodes.shape != BINS.shape:
+        raise PseError(f"the mode {how.mode} needs embeddings of bins", "clustering", "choose mode: global")
     if how.mode == "online":
-        return torch.stack([_online(*x, num_speakers, how) for x in zip(embeddings, spectrum.abs(), strict=True)])
-    if not how.needs_sources:
-        return _masks(embeddings, active, num_speakers, how, ids)
+        made = [_online(*x, num_speakers, how) for x in zip(embeddings, magnitude, strict=True)]
+        return torch.stack(made), []
     if sources is None:
         raise PseError(f"the mode {how.mode} needs the true sources", "clustering", "choose mode: global")
     made = [_by_segments(*x, num_speakers, how) for x in zip(embeddings, spectrum, active, sources, strict=True)]
-    return torch.stack(made)
+    return torch.stack(made), []
+
+
+def _communities(
+    embeddings: Tensor, active: Tensor, name: str, num_speakers: int | None, how: Clustering
+) -> tuple[Tensor, Found]:
+    """Masks [S, Kn, Fn] of one recording's nodes."""
+    vectors, weights = points(embeddings[None])[0], bins(active[None])[0].float()
+    found = communities(vectors, weights, how.communities, num_speakers=num_speakers, name=name)
+    assign = unflattened(found.assign.T, active.shape[0])[None]
+    if how.soft:
+        return silenced(assign.float(), active[None], how.silent)[0], found
+    return binary_masks(assign.argmax(1), assign.shape[1], active[None], how.silent)[0], found
 
 
 def _masks(

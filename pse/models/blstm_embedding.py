@@ -30,10 +30,13 @@ class BLSTMEmbedding(EmbeddingModel):
         hop: int = 64,
         sample_rate: int = 8000,
         normalize: Normalize = "rms",
+        node_bins: int = 1,
+        node_frames: int = 1,
     ) -> None:
         width = hidden_size * (2 if bidirectional else 1)
         super().__init__(
-            width, embedding_size, activation, num_masks, input_noise, n_fft, hop, sample_rate, normalize
+            width, embedding_size, activation, num_masks, input_noise, n_fft, hop, sample_rate, normalize,
+            node_bins, node_frames,
         )  # fmt: skip
         require_positive(hidden_size=hidden_size, num_layers=num_layers)
         if not 0 <= dropout < 1:
@@ -53,8 +56,8 @@ class BLSTMEmbedding(EmbeddingModel):
         return None
 
     def algorithmic_latency_samples(self) -> int | None:
-        """One STFT window when causal."""
-        return self.transform.n_fft if self.causal else None
+        """One STFT window, or those of a node's frames, when causal."""
+        return self.span_samples if self.causal else None
 
     def encode(self, feature: Tensor, memory: dict[Any, Any] | None = None) -> Tensor:
         """Hidden states [B, F, W] of normalised log magnitudes [B, F, K]."""

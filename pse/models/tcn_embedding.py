@@ -60,9 +60,12 @@ class TCNEmbedding(EmbeddingModel):
         hop: int = 64,
         sample_rate: int = 8000,
         normalize: Normalize = "rms",
+        node_bins: int = 1,
+        node_frames: int = 1,
     ) -> None:
         super().__init__(
-            channels, embedding_size, activation, num_masks, input_noise, n_fft, hop, sample_rate, normalize
+            channels, embedding_size, activation, num_masks, input_noise, n_fft, hop, sample_rate, normalize,
+            node_bins, node_frames,
         )  # fmt: skip
         require_positive(
             channels=channels, kernel_size=kernel_size, num_layers=num_layers, num_repeats=num_repeats
@@ -84,12 +87,12 @@ class TCNEmbedding(EmbeddingModel):
         return self._causal
 
     def receptive_field_samples(self) -> int:
-        """Span of the convolutions and of an STFT window."""
-        return sum(layer.reach for layer in self.layers) * self.transform.hop + self.transform.n_fft
+        """Span of the convolutions and of an STFT window, or of those of a node's frames."""
+        return sum(layer.reach for layer in self.layers) * self.transform.hop + self.span_samples
 
     def algorithmic_latency_samples(self) -> int | None:
-        """One STFT window when causal."""
-        return self.transform.n_fft if self.causal else None
+        """One STFT window, or those of a node's frames, when causal."""
+        return self.span_samples if self.causal else None
 
     def encode(self, feature: Tensor, memory: dict[Any, Any] | None = None) -> Tensor:
         """Hidden states [B, F, C] of normalised log magnitudes [B, F, K]."""

@@ -38,6 +38,8 @@ class UnfoldedClustering(Model):
         inner = build(net, "net")
         if not isinstance(inner, EmbeddingModel) or inner.embed is None:
             raise ValueError(f"net must be an embedding model, got {net.get('name')!r}")
+        if inner.node_shape != (1, 1):
+            raise ValueError("net must give every bin an embedding: set node_bins: 1 and node_frames: 1")
         super().__init__(inner.sample_rate, inner.normalize)
         require_positive(
             num_masks=num_masks, iterations=iterations, hidden_size=hidden_size, num_layers=num_layers
@@ -45,6 +47,7 @@ class UnfoldedClustering(Model):
         if num_masks < 2 or not hardness > 0:
             raise ValueError(f"num_masks must be at least 2 and hardness above 0, got {num_masks} and {hardness}")
         self.net, self.transform, self.num_masks = inner, inner.transform, num_masks
+        self.node_shape, self.slots = inner.node_shape, inner.slots
         self.iterations, self.hardness = iterations, hardness
         num_bins = self.transform.num_bins
         self.lstm = nn.LSTM(2 * num_bins, hidden_size, num_layers, batch_first=True, bidirectional=True)

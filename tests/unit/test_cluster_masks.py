@@ -8,8 +8,9 @@ import torch
 from pse.clustering.options import Clustering
 from pse.dsp.stft import STFT
 from pse.errors import PseError
-from pse.inference.clustering import cluster_masks, in_oracle_order, masked
+from pse.inference.clustering import Nodes, cluster_masks, clustered, in_oracle_order, masked
 from pse.losses.activity import dominant_source
+from pse.models.nodes import expanded
 
 SEGMENT = 20
 
@@ -108,3 +109,53 @@ def test_the_oracle_needs_the_sources(scene) -> None:
     mixture, _, ideal = scene
     with pytest.raises(PseError, match="needs the true sources"):
         cluster_masks(ideal.permute(0, 2, 3, 1), mixture, 2, Clustering(mode="oracle"))
+
+
+def _ideal_nodes(shape: tuple[int, int], frames: int = 40) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Embeddings of nodes of such a shape, the mixture's spectrum, and the ideal masks of bins."""
+    bins = 12
+    labels = (torch.arange(-(-bins // shape[0]))[:, None] + torch.arange(-(-frames // shape[1]))) % 2
+    embeddings = torch.eye(6)[labels][None]
+    masks = torch.stack([labels == n for n in range(2)])[None].float()
+    spectrum = torch.randn(1, bins, frames, dtype=torch.complex64, generator=torch.Generator().manual_seed(0)) + 3
+    return embeddings, spectrum, expanded(masks, shape, bins, frames)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 1), (12, 1), (4, 4), (5, 3)])
+@pytest.mark.parametrize("mode", ["global", "communities"])
+@pytest.mark.parametrize("soft", [False, True])
+def test_nodes_of_any_shape_are_clustered_and_their_bins_follow(shape: tuple[int, int], mode: str, soft: bool) -> None:
+    how = Clustering(mode=mode, soft=soft)
+    embeddings, spectrum, ideal = _ideal_nodes(shape)
+    masks = cluster_masks(embeddings, spectrum, 2, how, ["a"], nodes=Nodes(shape))
+    assert masks.shape == ideal.shape
+    assert _agree(masks.round(), ideal) == 1
+    assert torch.allclose(masks.sum(1), torch.ones_like(masks[:, 0]), atol=1e-6)
+
+
+def test_slots_of_a_frame_give_a_speaker_what_they_have() -> None:
+    slots = torch.rand(1, 3, 12, 30).softmax(1)
+    labels = torch.stack([torch.zeros(30), torch.ones(30), torch.ones(30)]).long()
+    spectrum = torch.ones(1, 12, 30, dtype=torch.complex64)
+    masks = cluster_masks(torch.eye(6)[labels][None], spectrum, 2, Clustering(), ["a"], nodes=Nodes(slots=slots))
+    assert torch.allclose(masks.sum(1), torch.ones(1, 12, 30), atol=1e-6)
+    alone = slots[0, 0]
+    assert min((m - alone).abs().max() for m in masks[0]) < 1e-6
+
+
+def test_communities_tell_the_number_and_others_end_in_silence() -> None:
+    embeddings, spectrum, _ = _ideal_nodes((1, 1))
+    one = torch.eye(6)[torch.zeros(12, 40, dtype=torch.int64)][None]
+    both, how = torch.cat([embeddings, one]), Clustering(mode="communities", count="estimated")
+    masks, found = clustered(both, spectrum.repeat(2, 1, 1), 2, how)
+    assert [f.count for f in found] == [2, 1]
+    assert masks.shape == (2, 2, 12, 40)
+    assert (masks[1, 1] == 0).all() and (masks[1, 0] == 1).all()
+
+
+def test_segments_need_bins_and_other_modes_a_number() -> None:
+    embeddings, spectrum, _ = _ideal_nodes((4, 1))
+    with pytest.raises(PseError, match="needs embeddings of bins"):
+        cluster_masks(embeddings, spectrum, 2, Clustering(mode="online"), nodes=Nodes((4, 1)))
+    with pytest.raises(PseError, match="needs the number of speakers"):
+        cluster_masks(embeddings, spectrum, None, Clustering(), nodes=Nodes((4, 1)))

@@ -1,7 +1,5 @@
 """Laws of communities: how many there are, and who belongs to which."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -97,7 +95,7 @@ def test_isolated_nodes_are_one_community() -> None:
 def test_the_same_seed_gives_the_same_answer_and_no_random_state_is_touched() -> None:
     points, _ = voices([100, 60])
     before = torch.get_rng_state()
-    first, second = (communities(points, torch.ones(160), Communities(), id="a") for _ in range(2))
+    first, second = (communities(points, torch.ones(160), Communities(), name="a") for _ in range(2))
     assert torch.equal(first.assign, second.assign)
     assert torch.equal(before, torch.get_rng_state())
 
@@ -108,10 +106,16 @@ def test_it_works_on_what_was_made_in_inference_mode() -> None:
         assert communities(points, torch.ones(120), Communities()).count == 2
 
 
-def test_gains_count_from_the_first_on_and_stop_where_one_is_small() -> None:
-    assert counted([math.inf, 0.3, 0.1, 0.2], 0.15) == 2
-    assert counted([math.inf, 0.1, 0.3], 0.15) == 1
-    assert counted([math.inf], 0.15) == 1
+def test_the_first_pair_that_is_not_apart_ends_the_count() -> None:
+    assert counted([1, 0.8, 0.3, 0.7], 0.5) == 2
+    assert counted([1, 0.1, 0.9], 0.5) == 1
+    assert counted([1], 0.5) == 1
+
+
+def test_whoever_has_too_few_nodes_is_nobody() -> None:
+    points, _ = voices([270, 30])
+    assert found(points, Communities("kmeans", min_share=0.2)).count == 1
+    assert found(points, Communities("kmeans")).count == 2
 
 
 def test_a_network_can_name_nodes_that_it_never_saw() -> None:

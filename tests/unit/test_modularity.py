@@ -12,6 +12,7 @@ from pse.clustering.modularity import (
     collapse,
     conductance,
     dmon_loss,
+    joins,
     merged,
     modularity,
     normalised_mutual_information,
@@ -167,6 +168,18 @@ def test_two_cliques_with_a_weak_bridge_are_two() -> None:
     found = merged(one_hot(torch.arange(20)), graph).argmax(1)
     assert len(found.unique()) == 2
     assert len(found[:10].unique()) == len(found[10:].unique()) == 1
+
+
+def test_how_far_apart_two_clusters_are_is_their_edges_against_chance() -> None:
+    graph = random_graph(1)
+    labels = torch.arange(40) % 2
+    pair = joins(one_hot(labels), graph)[0]
+    between = float(dense(graph)[labels == 0][:, labels == 1].sum()) / graph.total
+    volume = float(graph.degrees[labels == 0].sum()) / graph.total
+    assert pair.apart == pytest.approx(1 - between / (volume * (1 - volume)), abs=1e-6)
+    assert pair.smaller == 0.5
+    alone = SparseGraph(sparse.block_diag([np.ones((3, 3)) - np.eye(3)] * 2))
+    assert joins(one_hot(torch.arange(6) // 3), alone)[0].apart == 1
 
 
 def test_conductance_of_a_graph_by_hand() -> None:
