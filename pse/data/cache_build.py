@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from pse.data.cache import FULL_SCALE
+from pse.dsp.trim import sound_extent
 from pse.errors import PseError, first_three
 from pse.io import audio, datadir, sound
 from pse.io.atomic import need_disk, writing_dir
@@ -50,12 +52,14 @@ def build(
     nj: int,
     progress: Callable[[str], None],
     resample: Resample = audio.resample,
+    trim_db: float | None = None,
 ) -> None:
     """Make dump/<set> from data/<set>: cache, one-rate wav.scp, lengths, levels, sparsity.
 
-    A recording with another rate or several channels is converted once, into target/flac; others
-    are left where they are. What was converted is told; every unusable recording is named in one
-    error, none is dropped.
+    trim_db: both ends of a recording are cut where they stay so far below its loudest moment (see
+    `sound_extent`); None leaves them. A recording with another rate or several channels, or that is cut,
+    is written once, into target/flac; others are left where they are. What was done is told; every unusable
+    recording is named in one error, none is dropped.
     """
     tables = datadir.read(source)
     paths = dict(sorted(tables["wav.scp"].items()))
@@ -65,7 +69,8 @@ def build(
         made: dict[str, dict[str, str]] = {"utt2num_samples": {}, "utt2level": {}, "utt2sparsity": {}}
         scp, faults, notes, content = {}, [], Counter(), hashlib.sha256()
         with open(new / "audio.raw", "wb") as raw:
-            for done in _decode_all(paths, sample_rate, nj, resample, lambda line: progress(f"{source.name}: {line}")):
+            work = partial(_decode_item, sample_rate=sample_rate, resample=resample, trim_db=trim_db)
+            for done in _decode_all(paths, nj, work, lambda line: progress(f"{source.name}: {line}")):
                 if done.fault:
                     faults.append(done.fault)
                     continue
@@ -91,22 +96,30 @@ def build(
         _raw_to_npy(new / "audio.raw", new / "audio.npy")
         (new / "cache.json").write_text(json.dumps({"sample_rate": sample_rate, "sha256": content.hexdigest()}) + "\n")
         kept = {k: tables[k] for k in ("utt2spk", "utt2dur", "utt2category") if k in tables}
+        if trim_db is not None:
+            kept["utt2dur"] = {u: f"{int(n) / sample_rate:.6f}" for u, n in made["utt2num_samples"].items()}
         datadir.write_into(new, kept | made | {"wav.scp": scp})
 
 
 def _decode_all(
-    paths: dict[str, str], sample_rate: int, nj: int, resample: Resample, progress: Callable[[str], None]
+    paths: dict[str, str], nj: int, work: Callable[[tuple[str, str]], Decoded], progress: Callable[[str], None]
 ) -> Iterator[Decoded]:
     items: Sequence[tuple[str, str]] = list(paths.items())
     # Decoding releases the interpreter lock, so threads are enough.
     with ThreadPoolExecutor(max(1, nj)) as pool:
         for i in range(0, len(items), WINDOW):
-            yield from pool.map(lambda item: decode(*item, sample_rate, resample), items[i : i + WINDOW])
+            yield from pool.map(work, items[i : i + WINDOW])
             progress(f"{min(i + WINDOW, len(items))}/{len(items)} recordings")
 
 
-def decode(utt: str, path: str, sample_rate: int, resample: Resample = audio.resample) -> Decoded:
-    """Decode one recording to mono at `sample_rate`, within full scale."""
+def _decode_item(item: tuple[str, str], sample_rate: int, resample: Resample, trim_db: float | None) -> Decoded:
+    return decode(*item, sample_rate, resample, trim_db)
+
+
+def decode(
+    utt: str, path: str, sample_rate: int, resample: Resample = audio.resample, trim_db: float | None = None
+) -> Decoded:
+    """Decode one recording to mono at `sample_rate`, within full scale, its ends cut where asked."""
     try:
         info = sound.probe(path)
         samples, rate = sound.read(path)
@@ -128,6 +141,11 @@ def decode(utt: str, path: str, sample_rate: int, resample: Resample = audio.res
     if peak > 1.0:
         samples = samples / np.float32(peak)
         notes.append("turned down to full scale")
+    if trim_db is not None:
+        there = sound_extent(samples, sample_rate, trim_db)
+        if there.stop - there.start < len(samples):
+            samples = samples[there]
+            notes.append("cut at the ends")
     return Decoded(utt, samples, tuple(notes))
 
 

@@ -73,7 +73,10 @@ def _fits(spec: MixtureSpec, sources: Sources) -> bool:
     if spec.premixture_noise is not None:
         parts.append((sources.premixture_noise, spec.premixture_noise, spec.premixture_snr_db))
     known = all(cache is not None and c.utt in cache.num_samples and db is not None for cache, c, db in parts)
-    return known and bool(spec.sources) and all(c.start_samples >= 0 for _, c, _ in parts)
+    placed = all(min(c.start_samples, c.offset_samples) >= 0 for _, c, _ in parts)
+    lasting = all(c.num_samples is None or c.num_samples > 0 for _, c, _ in parts)
+    housed = spec.room is None or len(spec.room.sources_m) == len(spec.sources)
+    return known and bool(spec.sources) and placed and lasting and housed
 
 
 def write_fixed(directory: Path, specs: Iterable[MixtureSpec], names: dict[str, str | None]) -> None:

@@ -6,11 +6,13 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pse.config import bind
 from pse.data.cache import AudioCache
+from pse.data.rooms import Room
 from pse.dsp.snr import SILENT_POWER, gain_for_snr, power
 from pse.errors import PseError
 from pse.io.jsonl import read_jsonl, write_jsonl
@@ -21,16 +23,25 @@ MAX_DRAWS = 200
 
 @dataclass(frozen=True)
 class Crop:
-    """A stretch of a recording: where it starts, and by how much it is turned up."""
+    """A stretch of a recording: where it starts, by how much it is turned up, and when it is heard.
+
+    offset_samples: into the mixture, which is silent before it. num_samples: how long it lasts; None: until
+    the recording or the mixture ends.
+    """
 
     utt: str
     start_samples: int = 0
     gain_db: float = 0.0
+    offset_samples: int = 0
+    num_samples: int | None = None
 
 
 @dataclass(frozen=True)
 class MixtureSpec:
-    """A mixture in words: enough to render it again, sample for sample, from the same caches."""
+    """A mixture in words: enough to render it again, sample for sample, from the same caches.
+
+    room: where its sources are heard, one place for each; None: as they were recorded.
+    """
 
     id: str
     num_samples: int
@@ -40,6 +51,7 @@ class MixtureSpec:
     snr_db: float | None = None
     premixture_noise: Crop | None = None
     premixture_snr_db: float | None = None
+    room: Room | None = None
 
 
 @dataclass(frozen=True)
@@ -62,15 +74,26 @@ class Sources:
     premixture_noise: AudioCache | None = None
 
 
+def extent(cache: AudioCache, part: Crop, num_samples: int) -> slice:
+    """Where in a mixture of num_samples a crop is heard, when it is not repeated."""
+    there = cache.num_samples[part.utt] - part.start_samples
+    last = part.offset_samples + (there if part.num_samples is None else min(there, part.num_samples))
+    return slice(min(part.offset_samples, num_samples), max(part.offset_samples, min(last, num_samples)))
+
+
 def crop(cache: AudioCache, part: Crop, num_samples: int, loop: bool) -> np.ndarray:
     """Read a crop as [num_samples]: a short recording is repeated (`loop`) or padded with zeros."""
     gain = np.float32(10.0 ** (part.gain_db / 20.0))
-    samples = cache.read(part.utt, part.start_samples, num_samples) * gain
+    lasting = max(0, num_samples - part.offset_samples)
+    if part.num_samples is not None:
+        lasting = min(lasting, part.num_samples)
+    samples = cache.read(part.utt, part.start_samples, lasting) * gain
+    if loop and 0 < len(samples) < lasting:
+        samples = np.resize(samples, lasting)
     if len(samples) == num_samples:
         return samples
-    if loop and len(samples):
-        return np.resize(samples, num_samples)
-    return np.pad(samples, (0, num_samples - len(samples)))
+    before = min(part.offset_samples, num_samples)
+    return np.pad(samples, (before, num_samples - before - len(samples)))
 
 
 def add_noise(signal: np.ndarray, noise: np.ndarray, snr_db: float) -> tuple[np.ndarray, np.ndarray]:
@@ -80,7 +103,9 @@ def add_noise(signal: np.ndarray, noise: np.ndarray, snr_db: float) -> tuple[np.
 
 
 def render(spec: MixtureSpec, sources: Sources) -> Mixture:
-    """Render a description. Raises PseError naming the mixture when one of its crops is silent."""
+    """Render a description. Raises PseError naming the mixture when a crop is silent, or it is heard in a room."""
+    if spec.room is not None:
+        raise PseError(f"mixture {spec.id} is heard in a room", fix="render it with pse.data.scene")
     try:
         speech = sum(crop(sources.speech, s, spec.num_samples, loop=False) for s in spec.sources)
         silence = np.zeros(spec.num_samples, np.float32)
@@ -134,13 +159,13 @@ class MixtureSampler:
         rng = self.generator(number)
         noise = first = None
         others = _without(self.speech_ids, unlike and unlike.sources[0])
-        speech = _draw(rng, self.sources.speech, others, self.num_samples)
+        speech = draw_crop(rng, self.sources.speech, others, self.num_samples)
         if self.premixture_snr_db is not None:
             cache = self.sources.premixture_noise
-            first = _draw(rng, cache, cache.ids, self.num_samples)
+            first = draw_crop(rng, cache, cache.ids, self.num_samples)
         if self.snr_db is not None:
             cache = self.sources.noise
-            noise = _draw(rng, cache, _without(cache.ids, unlike and unlike.noise), self.num_samples)
+            noise = draw_crop(rng, cache, _without(cache.ids, unlike and unlike.noise), self.num_samples)
         return MixtureSpec(
             id=f"{self.stream}-{number:06d}",
             num_samples=self.num_samples,
@@ -161,7 +186,8 @@ def _without(ids: Sequence[str], part: Crop | None) -> Sequence[str]:
     return [i for i in ids if i != part.utt] or ids if part is not None else ids
 
 
-def _draw(rng: np.random.Generator, cache: AudioCache, ids: Sequence[str], num_samples: int) -> Crop:
+def draw_crop(rng: np.random.Generator, cache: AudioCache, ids: Sequence[str], num_samples: int) -> Crop:
+    """A stretch of num_samples that is not silent. Raises PseError when there seems to be none."""
     for _ in range(MAX_DRAWS):
         utt = ids[int(rng.integers(len(ids)))]
         room = cache.num_samples[utt] - num_samples
@@ -172,8 +198,22 @@ def _draw(rng: np.random.Generator, cache: AudioCache, ids: Sequence[str], num_s
 
 
 def write_specs(path: str | Path, specs: Iterable[MixtureSpec]) -> None:
-    """Write descriptions as JSON lines."""
-    write_jsonl(path, (asdict(s) for s in specs))
+    """Write descriptions as JSON lines; what is said of overlaps and rooms only where there is one."""
+    write_jsonl(path, (_plain(s) for s in specs))
+
+
+def _plain(spec: MixtureSpec) -> dict[str, Any]:
+    # Sets without such conditions keep the bytes that they had before there were any.
+    value = asdict(spec)
+    if spec.room is None:
+        del value["room"]
+    for part in (*value["sources"], value["noise"], value["premixture_noise"]):
+        if part is not None:
+            if not part["offset_samples"]:
+                del part["offset_samples"]
+            if part["num_samples"] is None:
+                del part["num_samples"]
+    return value
 
 
 def read_specs(path: str | Path) -> list[MixtureSpec]:

@@ -6,7 +6,6 @@ speak, as in WSJ0-2mix (Hershey et al., 1508.04306).
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,14 +14,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pse.data.cache import AudioCache
-from pse.data.mixture import MAX_DRAWS, Crop, MixtureSpec, crop
+from pse.data.conditions import Conditions, staggered
+from pse.data.mixture import MAX_DRAWS, Crop, MixtureSpec, Sources, crop, draw_crop
 from pse.data.pairing import Pairing
-from pse.data.wsj0_mix import PEAK, Entry
+from pse.data.rooms import draw_room
+from pse.data.scene import Scene, peak_scaled, render_scene, render_sources
+from pse.data.segments import FixedSampler
+from pse.data.wsj0_mix import Entry
 from pse.dsp.snr import SILENT_POWER, power
 from pse.errors import PseError, first_three
 
+__all__ = ["LEVEL_DBFS", "FixedSampler", "SpeakerSampler", "Voices", "listed", "peak_scaled", "render_sources"]
 # Of a source while it speaks, in training: mixtures are then as loud on average as tests, whose peak is 0.9.
 LEVEL_DBFS = -22.0
+MAX_SPEAKERS = 5
+# As in WSJ0-mix.
+PLAIN = Conditions()
 
 
 @dataclass(frozen=True)
@@ -38,24 +45,6 @@ class Voices:
         return "".join(sorted(self.sex.get(self.cache.speaker[s.utt]) or "?" for s in spec.sources))
 
 
-def render_sources(spec: MixtureSpec, cache: AudioCache) -> np.ndarray:
-    """The sources [S, T] float32 of a mixture, which is their sum."""
-    return np.stack([crop(cache, s, spec.num_samples, loop=False) for s in spec.sources])
-
-
-def peak_scaled(spec: MixtureSpec, cache: AudioCache) -> MixtureSpec:
-    """The mixture with one gain for all: the largest sample of the sum and of the sources becomes 0.9.
-
-    Raises PseError for a silent source.
-    """
-    sources = render_sources(spec, cache)
-    silent = [s.utt for s, x in zip(spec.sources, sources, strict=True) if not x.any()]
-    if silent:
-        raise PseError(f"{first_three(silent)} is silent where it is mixed", spec.id, "leave the recording out")
-    scale_db = 20 * math.log10(PEAK / max(float(np.abs(sources.sum(0)).max()), float(np.abs(sources).max())))
-    return replace(spec, sources=tuple(replace(s, gain_db=s.gain_db + scale_db) for s in spec.sources))
-
-
 def listed(entry: Entry, voices: Voices) -> MixtureSpec:
     """The mixture of a line of a published list: as long as its shortest utterance (`min`), scaled to a peak of 0.9."""
     gains = [g - voices.level_db[u] for u, g in zip(entry.utts, entry.gains_db, strict=True)]
@@ -68,11 +57,13 @@ class SpeakerSampler:
     """Draws mixtures of speakers: number n of a stream is the same one on every machine and in every run.
 
     num_samples: of a mixture; whole: utterances from their starts, and no longer than the shortest one
-    (`min`). num_speakers: how many talk at once, drawn alike. spread_db: the first of two speakers is up
-    to this much louder than the second; of three the third lies between (as in WSJ0-3mix).
+    (`min`). num_speakers: how many talk at once, 1 to 5, drawn alike. spread_db: the first of two speakers is
+    up to this much louder than the second; of three the third lies between (as in WSJ0-3mix).
     pairing: whole takes any speakers, balanced as many pairs of two women, of two men and of both,
     female or male such speakers only, same_speaker two utterances of one, known all of `speakers`,
-    who come in this order as sources.
+    who come in this order as sources. conditions: with an overlap the sources begin one after the other;
+    the mixture is num_samples long still, and if `whole` as long as they last together, num_samples at most.
+    noise: the cache that noises are drawn from. Neither of them, nor a room, changes who is drawn.
     Speakers are drawn alike, however much there is of each. Raises PseError when there are too few.
     """
 
@@ -87,9 +78,13 @@ class SpeakerSampler:
         spread_db: float = 5.0,
         whole: bool = False,
         speakers: Sequence[str] | None = None,
+        conditions: Conditions = PLAIN,
+        noise: AudioCache | None = None,
     ) -> None:
         self.voices, self.num_samples, self.seed, self.stream = voices, num_samples, seed, stream
         self.num_speakers, self.pairing, self.spread_db, self.whole = tuple(num_speakers), pairing, spread_db, whole
+        self.conditions, self.sources = conditions, Sources(voices.cache, noise)
+        self._check()
         self._key = zlib.crc32(stream.encode())
         self._utts: dict[str, list[str]] = defaultdict(list)
         for utt in voices.cache.ids:
@@ -104,6 +99,13 @@ class SpeakerSampler:
         for speaker in self._utts:
             self._of_sex.setdefault(voices.sex.get(speaker, "?"), []).append(speaker)
         self._choices = [c for count in self.num_speakers for c in self._combinations(count)]
+
+    def _check(self) -> None:
+        if not self.num_speakers or not all(1 <= n <= MAX_SPEAKERS for n in self.num_speakers):
+            told = ", ".join(map(str, self.num_speakers)) or "none"
+            raise PseError(f"mixtures are of 1 to {MAX_SPEAKERS} speakers, not {told}", self.stream, "set num_speakers")
+        if self.conditions.noise_snr_db is not None and self.sources.noise is None:
+            raise PseError("noise_snr_db is set, and there is no noise", self.stream, "give a cache of noises")
 
     def _combinations(self, count: int) -> list[tuple[tuple[str, int], ...]]:
         """What can be drawn: each combination is groups of speakers, and how many of each."""
@@ -140,13 +142,20 @@ class SpeakerSampler:
         rng = np.random.default_rng([self.seed, self._key, number])
         for _ in range(MAX_DRAWS):
             utts = self._draw(rng, self._choices[int(rng.integers(len(self._choices)))])
-            sources = self._placed(rng, utts)
-            length = self.num_samples
-            if self.whole:
-                length = min(length, *(self.voices.cache.num_samples[u] for u in utts))
+            sources, length = self._placed(rng, utts)
             if all(power(crop(self.voices.cache, s, length, loop=False)) >= 100 * SILENT_POWER for s in sources):
-                return MixtureSpec(f"{self.stream}-{number:06d}", length, self.seed, tuple(sources))
+                made = MixtureSpec(f"{self.stream}-{number:06d}", length, self.seed, tuple(sources))
+                return self._surrounded(rng, made)
         raise PseError(f"{MAX_DRAWS} mixtures in a row have a silent source", self.stream, "check the recordings")
+
+    def _surrounded(self, rng: np.random.Generator, spec: MixtureSpec) -> MixtureSpec:
+        """With the noise and the room that are asked for, drawn last: the speech is the same without them."""
+        if self.conditions.rt60_s is not None:
+            spec = replace(spec, room=draw_room(rng, len(spec.sources), self.conditions.rt60_s))
+        if self.conditions.noise_snr_db is not None:
+            noise = draw_crop(rng, self.sources.noise, self.sources.noise.ids, spec.num_samples)
+            spec = replace(spec, noise=noise, snr_db=float(rng.uniform(*self.conditions.noise_snr_db)))
+        return spec
 
     def _draw(self, rng: np.random.Generator, combination: tuple[tuple[str, int], ...]) -> list[str]:
         """Utterances of one mixture."""
@@ -162,53 +171,29 @@ class SpeakerSampler:
         who = list(self._utts) if self.pairing == "known" else [who[i] for i in rng.permutation(len(who))]
         return [self._utts[s][int(rng.integers(len(self._utts[s])))] for s in who]
 
-    def _placed(self, rng: np.random.Generator, utts: Sequence[str]) -> list[Crop]:
-        """Where each utterance starts, and its gain: levels lie around each other as in the WSJ0-mix lists."""
+    def _placed(self, rng: np.random.Generator, utts: Sequence[str]) -> tuple[list[Crop], int]:
+        """Where each utterance starts, its gain (levels as in the WSJ0-mix lists), and the mixture's length."""
         offset = float(rng.uniform(0.0, self.spread_db / 2))
         offsets = [offset, -offset, 0.0, offset / 2, -offset / 2][: len(utts)]
+        lengths = [self.voices.cache.num_samples[u] for u in utts]
+        length, stretches = self.num_samples, [(0, None)] * len(utts)
+        if self.conditions.overlap is not None:
+            share = float(rng.uniform(*self.conditions.overlap))
+            stretches = staggered(lengths, share, self.num_samples)
+            length = sum(stretches[-1]) if self.whole else length
+        elif self.whole:
+            length = min(length, *lengths)
         placed = []
-        for utt, shift in zip(utts, rng.permutation(offsets), strict=True):
-            room = 0 if self.whole else self.voices.cache.num_samples[utt] - self.num_samples
+        for utt, shift, (begin, lasting) in zip(utts, rng.permutation(offsets), stretches, strict=True):
+            room = 0 if self.whole else self.voices.cache.num_samples[utt] - (lasting or length)
             start = int(rng.integers(room + 1)) if room > 0 else 0
-            placed.append(Crop(utt, start, LEVEL_DBFS + float(shift) - self.voices.level_db[utt]))
-        return placed
+            placed.append(Crop(utt, start, LEVEL_DBFS + float(shift) - self.voices.level_db[utt], begin, lasting))
+        return placed, length
 
     def render(self, number: int) -> np.ndarray:
-        """Draw mixture `number` and render its sources [S, T]."""
+        """Draw mixture `number` and render its sources [S, T]; raises PseError under conditions with noise or rooms."""
         return render_sources(self.spec(number), self.voices.cache)
 
-
-class FixedSampler:
-    """Draws segments of fixed mixtures: each once an epoch, in an order and at a place that the epoch decides.
-
-    num_samples: of a segment; a shorter mixture ends in silence. Number n is the same one on every machine
-    and in every run.
-    """
-
-    def __init__(
-        self, voices: Voices, specs: Sequence[MixtureSpec], num_samples: int, seed: int, stream: str
-    ) -> None:
-        self.voices, self.specs, self.num_samples, self.seed, self.stream = voices, specs, num_samples, seed, stream
-        self._key = zlib.crc32(stream.encode())
-        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0))
-
-    def spec(self, number: int) -> MixtureSpec:
-        """Description `number`; segments with a silent source are drawn again, and taken if there is no other."""
-        epoch, place = divmod(number, len(self.specs))
-        known, order = self._order
-        if known != epoch:
-            order = np.random.default_rng([self.seed, self._key, epoch]).permutation(len(self.specs))
-            self._order = (epoch, order)
-        whole, rng = self.specs[order[place]], np.random.default_rng([self.seed, self._key, epoch, place])
-        for _ in range(MAX_DRAWS):
-            start = int(rng.integers(max(0, whole.num_samples - self.num_samples) + 1))
-            sources = tuple(replace(s, start_samples=s.start_samples + start) for s in whole.sources)
-            length = min(self.num_samples, whole.num_samples)
-            if all(power(crop(self.voices.cache, s, length, loop=False)) >= 100 * SILENT_POWER for s in sources):
-                break
-        return MixtureSpec(f"{self.stream}-{number:06d}", length, self.seed, sources)
-
-    def render(self, number: int) -> np.ndarray:
-        """Draw segment `number` and render its sources [S, T]; a shorter mixture is padded to num_samples."""
-        sources = render_sources(self.spec(number), self.voices.cache)
-        return np.pad(sources, ((0, 0), (0, self.num_samples - sources.shape[1])))
+    def scene(self, number: int) -> Scene:
+        """Draw mixture `number` and render it with its noise and its room."""
+        return render_scene(self.spec(number), self.sources, self.conditions.reference)
