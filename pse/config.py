@@ -103,7 +103,9 @@ def bind(target: Callable[..., Any], mapping: Mapping[str, Any], where: str | Pa
 
     Raises PseError for unknown keys (naming the nearest), missing keys and wrong types.
     """
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    # A dataclass resolves the names of its fields where each was written, which may be another module's base class.
+    written = target.__init__ if inspect.isclass(target) and not dataclasses.is_dataclass(target) else target
+    hints = typing.get_type_hints(written)
     parameters = {n: p for n, p in inspect.signature(target).parameters.items() if n != "self"}
     if not isinstance(mapping, Mapping):
         raise PseError(f"must be a mapping of keys to values, got {mapping!r}", where)

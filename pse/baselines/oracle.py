@@ -11,6 +11,7 @@ from torch import Tensor
 from pse.baselines.base import Baseline, Scene
 from pse.errors import PseError
 from pse.losses.activity import dominant_source
+from pse.models.nodes import expanded, pooled
 
 
 def oracle_masks(name: str, sources: Tensor, mixture: Tensor) -> Tensor:
@@ -79,13 +80,19 @@ MASKS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Options:
-    """mask: ibm, irm, wfm or psm."""
+    """mask: ibm, irm, wfm or psm. node_bins (0: all), node_frames: of what has one value; see pse.models.nodes."""
 
     mask: str = "ibm"
+    node_bins: int = 1
+    node_frames: int = 1
 
     def __post_init__(self) -> None:
         if self.mask not in MASKS:
             raise ValueError(f"mask must be one of {', '.join(MASKS)}, got {self.mask!r}")
+        if self.node_bins < 0 or self.node_frames < 1:
+            raise ValueError("node_bins must be at least 0 and node_frames at least 1")
+        if self.mask == "psm" and (self.node_bins, self.node_frames) != (1, 1):
+            raise ValueError("psm is of bins, which have a phase")
 
 
 class Oracle(Baseline):
@@ -94,8 +101,13 @@ class Oracle(Baseline):
     Options = Options
 
     def masks(self, scene: Scene) -> Tensor:
-        """Masks [S, K, F]."""
-        return oracle_masks(self.options.mask, scene.spectra[None, 1:], scene.spectra[:1])[0]
+        """Masks [S, K, F]: of nodes by the magnitudes that their energies give."""
+        spectra, options = scene.spectra, self.options
+        shape = (options.node_bins or spectra.shape[1], options.node_frames)
+        if shape == (1, 1):
+            return oracle_masks(options.mask, spectra[None, 1:], spectra[:1])[0]
+        nodes = pooled(spectra.abs().square(), shape).sqrt().to(spectra.dtype)
+        return expanded(oracle_masks(options.mask, nodes[None, 1:], nodes[:1])[0], shape, *spectra.shape[1:])
 
 
 PLUGIN = Oracle

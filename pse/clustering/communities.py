@@ -83,10 +83,14 @@ def communities(
     graph = similarity_graph(nodes, how.graph, seed=seed, place=name) if len(nodes) > 1 else None
     if graph is None or graph.total <= 0 or (nodes - nodes[0]).abs().max() < SAME:
         # Nothing tells one node from another, or all are alone: that is one speaker.
-        whole = torch.nn.functional.pad(points.new_ones(len(points), 1), (0, (num_speakers or 1) - 1))
+        # Where more are known to be there, each has an equal part.
+        whole = points.new_ones(len(points), num_speakers or 1) / (num_speakers or 1)
         shares = (0.0, 1.0) if graph is None else (graph.edge_share, graph.isolated_share)
         return Found(whole, 0.0, 0.0, [1.0], *shares)
     cut = CUTS[how.method](nodes, graph, how, num_speakers, random)
+    if num_speakers and len(cut.assign.argmax(1).unique()) < num_speakers:
+        # The graph tells fewer than there are.
+        cut = by_kmeans(nodes, graph, how, num_speakers, random)
     found = joins(_hard(cut.assign), graph, how.null_weight)
     apart = _apart(found, how.min_share)
     count = num_speakers or (len(found[0].groups) if cut.final else counted(apart, how.min_apart))
@@ -95,8 +99,6 @@ def communities(
     whole = _nearest(points, nodes, assign) if cut.everywhere is None else chosen.assign(cut.everywhere(points))
     # What went to clusters that no drawn node is in.
     whole = whole / whole.sum(1, keepdim=True).clamp_min(1e-6)
-    if num_speakers is not None and whole.shape[1] < num_speakers:
-        whole = torch.nn.functional.pad(whole, (0, num_speakers - whole.shape[1]))
     labels = assign.argmax(1)
     return Found(whole, chosen.modularity, conductance(labels, graph), apart, graph.edge_share, graph.isolated_share)
 

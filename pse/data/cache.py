@@ -111,6 +111,24 @@ class MemoryCache:
         return self._recordings[utt][start_samples:stop]
 
 
+class JoinedCache:
+    """Several caches of one rate, read as one. Raises PseError where they share an utterance or differ in rate."""
+
+    def __init__(self, caches: Sequence[AudioCache]) -> None:
+        self.directory, self.sample_rate = caches[0].directory, caches[0].sample_rate
+        self.num_samples = {u: n for c in caches for u, n in c.num_samples.items()}
+        self.speaker = {u: s for c in caches for u, s in c.speaker.items()}
+        self.ids = [u for c in caches for u in c.ids]
+        self._of = {u: c for c in caches for u in c.ids}
+        if len(self._of) < len(self.ids) or any(c.sample_rate != self.sample_rate for c in caches):
+            what = "sets of speech share utterances, or differ in rate"
+            raise PseError(what, ", ".join(str(c.directory) for c in caches), REMAKE)
+
+    def read(self, utt: str, start_samples: int = 0, num_samples: int | None = None) -> np.ndarray:
+        """Samples [T] of an utterance as float32 in [-1, 1]."""
+        return self._of[utt].read(utt, start_samples, num_samples)
+
+
 def first_seconds(cache: AudioCache, speaker: str, seconds: float) -> MemoryCache:
     """The first `seconds` of a speaker's recordings, joined, or all there is when that is less."""
     joined = np.concatenate([cache.read(u) for u in select(cache, [speaker])])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from pse.data.scene import Reference
+Reference = Literal["reverberant", "direct"]
 
 
 @dataclass(frozen=True)

@@ -10,24 +10,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from scipy.signal import oaconvolve
 
 from pse.data.cache import AudioCache
+from pse.data.conditions import Reference
 from pse.data.mixture import MixtureSpec, Sources, crop, extent
 from pse.data.rooms import direct_responses, impulse_responses
 from pse.data.wsj0_mix import PEAK
 from pse.dsp.snr import gain_for_snr, power
 from pse.errors import PseError, first_three
 
-Reference = Literal["reverberant", "direct"]
-
 
 @dataclass(frozen=True)
 class Scene:
-    """mix [T]; sources [S, T]: what is to be separated; noise [T] or None; all float32.
+    """mix [T]; sources [S, T]: what is to be separated; noise [T] or None; all float32; speakers: whose sources.
 
     The mix is the sum of the speakers as the microphone hears them, which the sources are unless direct sound
     was asked for, plus the noise.
@@ -36,6 +34,7 @@ class Scene:
     mix: np.ndarray
     sources: np.ndarray
     noise: np.ndarray | None = None
+    speakers: tuple[str, ...] = ()
 
 
 def render_scene(spec: MixtureSpec, sources: Sources, reference: Reference = "reverberant") -> Scene:
@@ -61,7 +60,7 @@ def render_scene(spec: MixtureSpec, sources: Sources, reference: Reference = "re
         except ValueError as error:
             raise PseError(f"mixture {spec.id} cannot be rendered: {error}", fix="draw another") from error
         mix = mix + noise
-    return Scene(mix, references, noise)
+    return Scene(mix, references, noise, tuple(sources.speech.speaker[s.utt] for s in spec.sources))
 
 
 def render_sources(spec: MixtureSpec, cache: AudioCache) -> np.ndarray:

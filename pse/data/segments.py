@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pse.data.cache import AudioCache
+from pse.data.conditions import Reference
 from pse.data.mixture import MAX_DRAWS, Crop, MixtureSpec, Sources, crop
-from pse.data.scene import Reference, Scene, render_scene, render_sources
+from pse.data.scene import Scene, render_scene, render_sources
 from pse.dsp.snr import SILENT_POWER, power
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class FixedSampler:
         self.voices, self.specs, self.num_samples, self.seed, self.stream = voices, specs, num_samples, seed, stream
         self.sources, self.reference = Sources(voices.cache, noise), reference
         self._key = zlib.crc32(stream.encode())
+        self.num_speakers = tuple(sorted({len(s.sources) for s in specs}))
         self._order: tuple[int, np.ndarray] = (-1, np.zeros(0))
 
     def spec(self, number: int) -> MixtureSpec:
@@ -68,9 +70,13 @@ class FixedSampler:
 
     def scene(self, number: int) -> Scene:
         """Draw segment `number` and render it with its noise and its room, padded to num_samples."""
-        made = render_scene(self.spec(number), self.sources, self.reference)
+        made = self.rendered(self.spec(number))
         noise = None if made.noise is None else self._padded(made.noise)
-        return Scene(self._padded(made.mix), self._padded(made.sources), noise)
+        return replace(made, mix=self._padded(made.mix), sources=self._padded(made.sources), noise=noise)
+
+    def rendered(self, spec: MixtureSpec) -> Scene:
+        """A description of `spec` with its noise and its room, as long as it says."""
+        return render_scene(spec, self.sources, self.reference)
 
     def _padded(self, signals: np.ndarray) -> np.ndarray:
         missing = self.num_samples - signals.shape[-1]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pse.data.cache import AudioCache
+from pse.data.cache import AudioCache, JoinedCache
 from pse.data.conditions import Conditions, staggered
 from pse.data.mixture import MAX_DRAWS, Crop, MixtureSpec, Sources, crop, draw_crop
 from pse.data.pairing import Pairing
@@ -43,6 +43,13 @@ class Voices:
     def sexes(self, spec: MixtureSpec) -> str:
         """Sexes of a mixture's speakers in the order of the alphabet, `FM`; `?` stands for an unknown one."""
         return "".join(sorted(self.sex.get(self.cache.speaker[s.utt]) or "?" for s in spec.sources))
+
+
+def joined(*sets: Voices) -> Voices:
+    """Several sets of speech as one. Raises PseError where they share an utterance or differ in rate."""
+    levels = {u: level for v in sets for u, level in v.level_db.items()}
+    sexes = {speaker: sex for v in sets for speaker, sex in v.sex.items()}
+    return Voices(JoinedCache([v.cache for v in sets]), levels, sexes)
 
 
 def listed(entry: Entry, voices: Voices) -> MixtureSpec:
@@ -196,4 +203,8 @@ class SpeakerSampler:
 
     def scene(self, number: int) -> Scene:
         """Draw mixture `number` and render it with its noise and its room."""
-        return render_scene(self.spec(number), self.sources, self.conditions.reference)
+        return self.rendered(self.spec(number))
+
+    def rendered(self, spec: MixtureSpec) -> Scene:
+        """A description of `spec` with its noise and its room."""
+        return render_scene(spec, self.sources, self.conditions.reference)

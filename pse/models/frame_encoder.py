@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pse.errors import PseError
-from pse.models.base import Normalize, Output, require_positive
+from pse.models.base import Normalize, Output, measure_level, require_positive
 from pse.models.embedding import EmbeddingModel
 from pse.models.layers import make_norm
 from pse.models.unit_vectors import unit_vectors
@@ -120,10 +120,29 @@ class FrameEncoder(EmbeddingModel):
 
     def encode(self, feature: Tensor, memory: dict[Any, Any] | None = None) -> Tensor:
         """The last layer's mean [B, F, C] of frames of samples, or normalised log magnitudes, [B, F, N]."""
-        heard = functional.pad(feature, (0, 0, self.context, self.context)).unfold(1, 1 + 2 * self.context, 1)
-        heard = heard.mT.flatten(0, 1)
-        hidden = torch.cat([self.layers(piece).mean(2) for piece in heard.split(FRAMES_PER_PIECE)])
-        return hidden.unflatten(0, feature.shape[:2])
+        return self._encoded(self._with_context(feature))
+
+    def embeddings_at(self, mix: Tensor, frames: Tensor) -> Tensor:
+        """Embeddings [B, Q, D] of the frames of these numbers [B, Q] of mix: [B, T], as `forward` gives them.
+
+        No other frame is encoded, so that to learn from a few costs little.
+        """
+        mix = mix / measure_level(mix, self.normalize)
+        if self.input == "raw":
+            feature = self.frames(mix)
+        else:
+            feature = (self.log_magnitude(self.transform.stft(mix)) - self.mean) / self.deviation
+        rows = torch.arange(len(mix), device=mix.device)[:, None]
+        return self.vectors(self._encoded(self._with_context(feature)[rows, frames])).squeeze(1)
+
+    def _with_context(self, feature: Tensor) -> Tensor:
+        """[B, F, N, C], each of the frames [B, F, N] with its neighbours."""
+        return functional.pad(feature, (0, 0, self.context, self.context)).unfold(1, 1 + 2 * self.context, 1)
+
+    def _encoded(self, heard: Tensor) -> Tensor:
+        """The last layer's mean [B, F, W] of frames with context [B, F, N, C]."""
+        pieces = heard.mT.flatten(0, 1).split(FRAMES_PER_PIECE)
+        return torch.cat([self.layers(piece).mean(2) for piece in pieces]).unflatten(0, heard.shape[:2])
 
     def project(self, embeddings: Tensor) -> Tensor:
         """Unit vectors [.., projection_size] of embeddings [.., D], for the contrastive loss."""

@@ -27,10 +27,11 @@ def make_mini(ctx: Context, amounts: MiniConfig, root: Path) -> Path:
     return root
 
 
-def cache_task(ctx: Context, name: str, as_wsj0_mix: bool = False) -> Task:
+def cache_task(ctx: Context, name: str, as_wsj0_mix: bool = False, trim_db: float | None = None) -> Task:
     """The task that makes the audio cache dump/<corpus>/<set> from data/<corpus>/<set>.
 
-    as_wsj0_mix: resample as the published builder of WSJ0-mix does.
+    as_wsj0_mix: resample as the published builder of WSJ0-mix does. trim_db: cut off both ends what is quieter than
+    the loudest part by so much.
     """
     source, target = ctx.data / name, ctx.dump / name
 
@@ -40,7 +41,7 @@ def cache_task(ctx: Context, name: str, as_wsj0_mix: bool = False) -> Task:
         from pse.io import audio
 
         resample = wsj0_mix.resample if as_wsj0_mix else audio.resample
-        build(source, target, config.sample_rate, ctx.nj, lambda line: print(line, flush=True), resample)
+        build(source, target, config.sample_rate, ctx.nj, lambda line: print(line, flush=True), resample, trim_db)
 
     lists = tuple(source / name for name in ("wav.scp", "utt2spk", "utt2dur"))
     # Not every set has categories (a speaker's sex, a noise's kind).

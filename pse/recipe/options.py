@@ -29,6 +29,7 @@ SHORTHANDS = {
     "musan_dir": "corpus.musan_dir",
     "noise_dir": "corpus.noise_dir",
     "voice_dir": "corpus.voice_dir",
+    "audiomnist_dir": "corpus.audiomnist_dir",
     "wsj0_dir": "corpus.wsj0_dir",
     "lists_dir": "corpus.lists_dir",
 }

@@ -48,6 +48,14 @@ def test_a_known_number_is_taken(method: str) -> None:
     assert found(points, Communities(method), num_speakers=2).count == 2
 
 
+@pytest.mark.parametrize("method", [*METHODS, "nme"])
+def test_a_known_number_is_taken_where_the_graph_tells_fewer(method: str) -> None:
+    result = found(voices([200], spread=0.5)[0], Communities(method), num_speakers=3)
+    assert len(result.assign.argmax(1).unique()) == 3
+    same = torch.nn.functional.normalize(torch.ones(40, 12), dim=1)
+    assert torch.allclose(found(same, Communities(method), num_speakers=2).assign, torch.full((40, 2), 0.5))
+
+
 def test_nme_counts_clear_clusters() -> None:
     assert found(voices([120, 100, 80], spread=0.3)[0], Communities("nme")).count == 3
 

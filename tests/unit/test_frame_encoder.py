@@ -153,3 +153,10 @@ def test_a_stream_of_columns_is_encoded_and_one_of_samples_refused() -> None:
 def test_sizes_that_do_not_fit_are_refused(keys: dict[str, Any], told: str) -> None:
     with pytest.raises(PseError, match=told):
         build({**RAW, **keys}, "test")
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_frames_asked_for_are_encoded_as_among_all(kind: str) -> None:
+    model, mix, frames = make(MODELS[kind]), noise(4000), torch.tensor([[0, 62, 5], [7, 7, 1]])
+    expected = model(mix).embeddings[:, 0].gather(1, frames.unsqueeze(-1).expand(-1, -1, 8))
+    assert torch.allclose(model.embeddings_at(mix, frames), expected, atol=1e-5)

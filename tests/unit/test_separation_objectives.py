@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from torch import nn
 
 from pse.config import read_yaml
 from pse.data.collate import Batch
-from pse.data.speech_mixture import SpeakerSampler, render_sources
+from pse.data.conditions import Conditions
+from pse.data.mixture import Crop
+from pse.data.speech_mixture import FixedSampler, SpeakerSampler, render_sources
 from pse.dsp.stft import STFT
 from pse.errors import PseError
 from pse.losses.activity import dominant_source
@@ -18,6 +21,7 @@ from pse.models.base import Output, build, num_parameters
 from pse.training.objectives.deep_clustering import DeepClustering, Options
 from pse.training.objectives.mask_inference import MaskInference
 from pse.training.objectives.mask_inference import Options as MaskOptions
+from pse.training.objectives.separation import _gain_db, spectra_of
 from tests.speech_toy import toy_voices
 
 NET = {"name": "blstm_embedding", "hidden_size": 16, "num_layers": 1, "embedding_size": 6}
@@ -32,7 +36,7 @@ def _objective(options: Options) -> DeepClustering:
     voices = toy_voices()
     sampler = SpeakerSampler(voices, 4000, 0, "train", (2, 3))
     fixed = [SpeakerSampler(voices, 8000, 1, "valid").spec(n) for n in range(3)]
-    return DeepClustering(sampler, [(s, render_sources(s, voices.cache)) for s in fixed], options)
+    return DeepClustering(sampler, [(s, sampler.rendered(s)) for s in fixed], options)
 
 
 class Ideal(nn.Module):
@@ -56,6 +60,71 @@ def test_batches_hold_mixtures_that_are_the_sum_of_their_sources(objective) -> N
     assert {int((x.abs().amax(1) > 0).sum()) for x in batch["sources"]} == {2, 3}
     again = objective.batch([6])
     assert torch.equal(again["mix"][0], batch["mix"][6])
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_clean_mixtures_are_bit_for_bit_the_sum_that_they_were_before_there_were_scenes(fixed: bool) -> None:
+    voices = toy_voices()
+    sampler = SpeakerSampler(voices, 4000, 0, "train", (2, 3, 4, 5))
+    if fixed:
+        short = [SpeakerSampler(voices, n, 1, "valid", (2, 3)).spec(n) for n in (3000, 3500, 9000)]
+        sampler = FixedSampler(voices, short, 4000, 0, "train")
+    batch, specs = DeepClustering(sampler, [], Options()).batch(range(12)), [sampler.spec(n) for n in range(12)]
+    sources = torch.zeros(12, batch["sources"].shape[1], max(s.num_samples for s in specs))
+    for row, spec in zip(sources, specs, strict=True):
+        row[: len(spec.sources), : spec.num_samples] = torch.from_numpy(render_sources(spec, voices.cache))
+    assert torch.equal(batch["sources"], sources)
+    assert torch.equal(batch["mix"], sources.sum(1))
+
+
+def test_under_noise_and_in_rooms_the_mixture_is_the_scenes() -> None:
+    voices, noise = toy_voices(), toy_voices(2, 2, 9).cache
+    conditions = Conditions(overlap=(0.3, 0.6), noise_snr_db=(0.0, 5.0))
+    sampler = SpeakerSampler(voices, 4000, 0, "train", (1, 2), conditions=conditions, noise=noise)
+    objective = DeepClustering(sampler, [(sampler.spec(n), sampler.scene(n)) for n in range(8)], Options())
+    batch = objective.batch(range(4))
+    for number, (mix, sources) in enumerate(zip(batch["mix"], batch["sources"], strict=True)):
+        scene = sampler.scene(number)
+        assert torch.equal(mix, torch.from_numpy(scene.mix))
+        assert torch.equal(sources[: len(scene.sources)], torch.from_numpy(scene.sources))
+        assert not torch.allclose(mix, sources.sum(0), atol=1e-3)
+    assert objective.loss(build(NET, "test"), batch).total.isfinite()
+    assert {len(b["sources"][0]) for b in objective.valid_batches()} == {2}
+    assert 0 < len(objective.valid_batches()) < 8
+
+
+def test_what_is_quiet_is_told_of_what_is_heard_of_a_recording() -> None:
+    voices = toy_voices()
+    objective = DeepClustering(SpeakerSampler(voices, 4000, 0, "train"), [], Options())
+    utt, transform = voices.cache.ids[0], STFT(256, 64, "sqrt_hann")
+    size = transform.stft(torch.from_numpy(voices.cache.read(utt).copy())[None])[0].abs()
+    crop = Crop(utt, 640, -3.0, offset_samples=1000, num_samples=1280)
+    heard = size[:, 10:31]
+    expected = size.max() / heard.max(), (size.square().sum(0).max() / heard.square().sum(0).max()).sqrt()
+    assert objective._louder(crop, 4000) == pytest.approx([x.item() for x in expected], rel=1e-5)
+    assert objective._louder(replace(crop, num_samples=None), 2280) == pytest.approx([x.item() for x in expected])
+
+
+def test_one_speaker_has_one_affinity_and_is_not_what_separation_is_validated_on() -> None:
+    sampler = SpeakerSampler(toy_voices(), 4000, 0, "train", (1,))
+    objective, ones = DeepClustering(sampler, [], Options()), torch.zeros(4, 129, 63, 3)
+    batch = objective.batch(range(4))
+    assert torch.equal(batch["mix"], batch["sources"][:, 0]) and batch["sources"].shape[1] == 1
+    ones[..., 1] = 1.0
+    assert objective._affinity_loss(spectra_of(Ideal(batch["sources"]), batch), ones).max() < 1e-6
+    with pytest.raises(PseError, match="3 validation examples have one speaker each"):
+        DeepClustering(sampler, [(sampler.spec(n), sampler.scene(n)) for n in range(3)], Options())
+
+
+def test_estimates_that_are_left_over_do_not_lower_the_gain() -> None:
+    batch = list(_objective(Options()).valid_batches())[0]
+    mix, sources = batch["mix"][0], batch["sources"][0]
+    noise = torch.randn_like(sources[:1])
+    assert _gain_db(mix, sources, torch.cat([noise, sources.flip(0)])) == _gain_db(mix, sources, sources)
+
+
+def test_the_ledger_tells_what_a_training_knows() -> None:
+    assert DeepClustering.labels(Options(), [2]) == MaskInference.labels(MaskOptions(), [2]) == "source signals"
 
 
 def test_what_is_quiet_is_told_by_the_whole_recording() -> None:
@@ -130,8 +199,8 @@ def test_a_mask_net_learns_a_batch_by_heart(options: dict[str, object]) -> None:
     torch.manual_seed(0)
     voices = toy_voices()
     fixed = [SpeakerSampler(voices, 8000, 1, "valid").spec(n) for n in range(2)]
-    valid = [(s, render_sources(s, voices.cache)) for s in fixed]
-    objective = MaskInference(SpeakerSampler(voices, 4000, 0, "train"), valid, MaskOptions(**options))
+    sampler = SpeakerSampler(voices, 4000, 0, "train")
+    objective = MaskInference(sampler, [(s, sampler.rendered(s)) for s in fixed], MaskOptions(**options))
     net, batch, losses = build(MASKS, "test"), objective.batch(range(4)), []
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
     for _ in range(20):

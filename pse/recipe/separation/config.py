@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pse.clustering.options import Clustering
+from pse.data.conditions import Conditions
 from pse.data.pairing import Pairing
 from pse.recipe.keys import (
     MAX_SEED,
@@ -28,8 +29,8 @@ MOST_SPEAKERS = 5
 
 
 def _speakers(config: Any, *counts: int) -> None:
-    if not counts or not all(2 <= c <= MOST_SPEAKERS for c in counts):
-        raise ValueError(f"num_speakers must be from 2 to {MOST_SPEAKERS}, got {config.num_speakers}")
+    if not counts or not all(1 <= c <= MOST_SPEAKERS for c in counts):
+        raise ValueError(f"num_speakers must be from 1 to {MOST_SPEAKERS}, got {config.num_speakers}")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class CorpusConfig:
 
     name: mini is synthesised and laid out as WSJ0 is; wsj0 is LDC93S6A or LDC93S6B in wsj0_dir, mixed by
     the published lists, which are in lists_dir or downloaded into downloads_dir; librispeech is any part
-    of LibriSpeech in librispeech_dir; own is voice_dir, one folder of recordings a speaker.
+    of LibriSpeech in librispeech_dir; own is voice_dir, one folder of recordings a speaker. Beside it, for methods
+    that ask for them: spoken digits in audiomnist_dir, and noises of any kind in noise_dir (with mini both are
+    synthesised too).
     """
 
     name: Literal["mini", "wsj0", "librispeech", "own"] = "mini"
@@ -46,6 +49,8 @@ class CorpusConfig:
     lists_dir: Path | None = None
     librispeech_dir: Path | None = None
     voice_dir: Path | None = None
+    audiomnist_dir: Path | None = None
+    noise_dir: Path | None = None
     downloads_dir: Path = Path("downloads")
     mini: MiniConfig = field(default_factory=MiniConfig)
 
@@ -80,7 +85,8 @@ class DataConfig:
 class SetConfig:
     """A fixed set of mixtures of closed (heard in training, other utterances) or open speakers.
 
-    speakers: null takes all of them.
+    speakers: null takes all of them. conditions: overlap, noise and room; none as they come. One speaker is no
+    mixture: such a set tells whether one is taken for several.
     """
 
     speech: Literal["closed", "open"]
@@ -88,6 +94,7 @@ class SetConfig:
     pairing: Pairing = "whole"
     speakers: list[str] | None = None
     num_mixtures: int = 100
+    conditions: Conditions = field(default_factory=Conditions)
 
     def __post_init__(self) -> None:
         _speakers(self, self.num_speakers)
@@ -130,11 +137,12 @@ class MethodConfig:
 
     objective: how the model is trained; null for baselines. baseline: e.g. {name: oracle, mask: ibm}; see
     pse/baselines. model: in place of pretrain.model. training: keys that differ from those of the section.
-    num_speakers, pairing, speakers: of the mixtures trained on; speakers null takes all of them.
+    num_speakers, pairing, speakers, conditions: of the mixtures trained on; speakers null takes all of them.
+    digits: spoken digits of other people are trained on too, where single speakers are.
     mixtures: drawn without end, or fixed ones, of which each epoch has another segment.
     segment_s: null takes that of the section.
     start: the method whose best weights are the first ones (stage finetune).
-    tests: the test sets that it is tried on; null takes all.
+    tests, clustering: the test sets that it is tried on, and the ways of clustering; null takes all.
     """
 
     objective: dict[str, Any] | None = None
@@ -144,10 +152,13 @@ class MethodConfig:
     num_speakers: list[int] = field(default_factory=lambda: [2])
     pairing: Pairing = "whole"
     speakers: list[str] | None = None
+    conditions: Conditions = field(default_factory=Conditions)
+    digits: bool = False
     mixtures: Literal["drawn", "fixed"] = "drawn"
     segment_s: float | None = None
     start: str | None = None
     tests: list[str] | None = None
+    clustering: list[str] | None = None
 
     def __post_init__(self) -> None:
         _speakers(self, *self.num_speakers)
@@ -155,6 +166,10 @@ class MethodConfig:
             positive(self, "segment_s")
         if self.mixtures == "fixed" and (self.pairing != "whole" or self.speakers is not None):
             raise ValueError("fixed mixtures are of any speakers: leave out pairing and speakers, or mixtures: fixed")
+        if self.mixtures == "fixed" and self.conditions != Conditions():
+            raise ValueError("fixed mixtures are as they are listed: leave out conditions, or mixtures: fixed")
+        if self.digits and self.num_speakers != [1]:
+            raise ValueError("digits are too short to mix: leave them out, or set num_speakers: [1]")
         if (self.objective is None) == (self.baseline is None):
             raise ValueError("a method has either an objective or a baseline")
 
@@ -193,16 +208,23 @@ class SeparateConfig:
 
 @dataclass(frozen=True)
 class CountConfig:
-    """How many speakers there are: estimators of pse.clustering.count, tried on so many mixtures of 1 to max_count."""
+    """How many speakers there are: estimators of pse.clustering.count, tried on so many mixtures of 1 to max_count.
+
+    With them all ways of clustering that estimate the number. spread_db: of the mixtures; null takes that of the
+    mixtures of the recipe. tried_db: further ones, on which nothing is chosen.
+    """
 
     estimators: list[Literal["eigenvalues", "eigengap", "silhouette", "bic", "gap"]] = field(default_factory=list)
     max_count: int = 4
     num_mixtures: int = 50
+    spread_db: float | None = None
+    tried_db: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         within(self, 2, MOST_SPEAKERS, "max_count")
         within(self, 1, math.inf, "num_mixtures")
         unique("estimators", self.estimators)
+        unique("tried_db", self.tried_db)
 
 
 @dataclass(frozen=True)
@@ -249,6 +271,7 @@ class SeparationConfig:
         within(self, 0, MAX_SEED - self.num_seeds, "seed")
         within(self, *SAMPLE_RATES_HZ, "sample_rate")
         for name, method in (self.pretrain.methods | self.finetune.methods).items():
-            unknown = sorted(set(method.tests or ()) - set(self.mixture.tests))
-            if unknown:
-                raise ValueError(f"method {name} is to be tried on {unknown[0]!r}, which is not in mixture.tests")
+            for key, known in (("tests", self.mixture.tests), ("clustering", self.separate.clustering)):
+                if unknown := sorted(set(getattr(method, key) or ()) - set(known)):
+                    where = {"tests": "mixture.tests", "clustering": "separate.clustering"}[key]
+                    raise ValueError(f"method {name} is to be tried on {unknown[0]!r}, which is not in {where}")

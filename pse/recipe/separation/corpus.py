@@ -9,6 +9,7 @@ from pse.errors import PseError
 from pse.io.jsonl import write_json
 from pse.recipe.material import make_mini
 from pse.recipe.options import Context
+from pse.recipe.separation.layout import digits_heard, noise_heard
 from pse.recipe.stage import Task
 
 WAYS_ON = (
@@ -27,11 +28,17 @@ def tasks(ctx: Context) -> list[Task]:
             from pse.data.wsj0_lists import find_or_download
 
             found["lists"] = find_or_download(config.corpus.lists_dir, config.corpus.downloads_dir)
+        if digits_heard(ctx):
+            found["digits"] = _beside(ctx, config.corpus, "audiomnist_dir")
+        if noise_heard(ctx):
+            found["noise"] = _beside(ctx, config.corpus, "noise_dir")
         write_json(target, {k: str(Path(v).absolute()) for k, v in found.items()})
         for name, place in found.items():
             print(f"{name}: {place}", flush=True)
 
-    return [Task("corpora", "corpus", ("corpus",), (), (target,), ctx.data, run)]
+    # Whether digits and noises are needed, the methods and tests say.
+    facts = {"digits": str(digits_heard(ctx)), "noise": str(noise_heard(ctx))}
+    return [Task("corpora", "corpus", ("corpus",), (), (target,), ctx.data, run, facts=facts)]
 
 
 def find(ctx: Context, corpus: Any) -> Path:
@@ -47,6 +54,22 @@ def find(ctx: Context, corpus: Any) -> Path:
     if place is None or not place.is_dir():
         what = "no directory is given" if place is None else "no such directory"
         raise PseError(what, place or f"--{option}", WAYS_ON)
+    return place
+
+
+def _beside(ctx: Context, corpus: Any, option: str) -> Path:
+    """The directory of digits or noises. Raises PseError where there is none."""
+    place = getattr(corpus, option)
+    if place is None and corpus.name == "mini":
+        if option == "noise_dir":
+            return corpus.downloads_dir / "mini_speech" / "FSD50K"
+        from pse.corpora import mini_audiomnist
+
+        return mini_audiomnist.make(corpus.downloads_dir / "mini_digits", corpus.mini.seed)
+    if place is None or not place.is_dir():
+        what = "no directory is given, and a method or test asks for it" if place is None else "no such directory"
+        fix = {"audiomnist_dir": "the AudioMNIST tree, or set digits: false", "noise_dir": "noises, or leave them out"}
+        raise PseError(what, place or f"--{option}", f"give --{option} {fix[option]}")
     return place
 
 

@@ -1,18 +1,23 @@
-"""How many speakers there are, told from the embeddings: a part of stage enhance, with a confusion table."""
+"""How many speakers there are, told from the embeddings: a part of stage enhance, with confusion tables."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pse.clustering.options import Clustering
 from pse.recipe.options import Context
 from pse.recipe.separation.layout import (
+    Condition,
     System,
     cache_files,
     directory,
+    estimates,
     gives_embeddings,
+    method_of,
     model_of,
     systems,
     trained,
@@ -22,23 +27,67 @@ from pse.recipe.separation.layout import (
 from pse.recipe.stage import Task
 
 # Values that a threshold is chosen from, on validation speech.
-GRID = [round(0.01 * i, 2) for i in range(1, 61)]
-READ_OFF: dict[str, Callable[[list[float], float], int]] = {
+GRID = [round(0.01 * i, 2) for i in range(1, 100)]
+ReadOff = Callable[[list[float], float], int]
+# (true number, estimator -> (its number, its curve)) of a mixture.
+Told = tuple[int, dict[str, tuple[int, list[float]]]]
+
+
+def _leading(curve: list[float], threshold: float) -> int:
+    """1 and all further numbers up to the first whose value is too small, as `communities.counted`."""
+    return 1 + next((n for n, v in enumerate(curve[1:]) if v < threshold), len(curve) - 1)
+
+
+READ_OFF: dict[str, ReadOff] = {
     "eigenvalues": lambda curve, threshold: max(1, sum(v >= threshold for v in curve)),
     "silhouette": lambda curve, threshold: 1 + max(range(len(curve)), key=lambda c: threshold if c == 0 else curve[c]),
 }
 
 
+def ways(ctx: Context, system: System) -> dict[str, Clustering]:
+    """The ways of clustering that estimate the number of speakers, of which this system is tried in some."""
+    named = method_of(ctx, system).clustering
+    known = ctx.config.separate.clustering
+    return {n: how for n, how in known.items() if how.count == "estimated" and (named is None or n in named)}
+
+
 def tasks(ctx: Context) -> list[Task]:
-    """One task an embedding system, where estimators are named."""
-    if not ctx.config.count.estimators:
-        return []
-    return [_task(ctx, s) for s in systems(ctx) if gives_embeddings(ctx, s) and s.seed is None]
+    """One task an embedding system, where estimators are named or a way of clustering estimates the number."""
+    found = [s for s in systems(ctx) if gives_embeddings(ctx, s) and s.seed is None]
+    return [_task(ctx, s) for s in found if ctx.config.count.estimators or ways(ctx, s)]
+
+
+def counted_by(ctx: Context, system: System) -> System:
+    """The system whose counts stand for another's: the first seed of the embeddings that it has or refines."""
+    if gives_embeddings(ctx, system):
+        return System(system.method)
+    return System(method_of(ctx, system).start)
 
 
 def found_in(ctx: Context, system: System) -> Path:
     """Where the counts of a system lie."""
     return ctx.exp / "count" / f"{system.name}.json"
+
+
+def decides(ctx: Context, condition: Condition) -> bool:
+    """Whether a condition waits for the limit that was best on validation speech."""
+    how = ctx.config.separate.clustering.get(condition.clustering or "")
+    return estimates(ctx, condition) and how.communities.min_apart is None and how.communities.method in JOINED
+
+
+def calibrated(ctx: Context, condition: Condition) -> Clustering:
+    """How a condition clusters, with that limit."""
+    from pse.io.jsonl import read_json
+
+    how = ctx.config.separate.clustering[condition.clustering]
+    if not decides(ctx, condition):
+        return how
+    told = read_json(found_in(ctx, counted_by(ctx, condition.system)))[condition.clustering]
+    return replace(how, communities=replace(how.communities, min_apart=told["threshold"]))
+
+
+# Methods that join clusters until they are apart; the others tell the number themselves.
+JOINED = ("modularity", "leiden", "kmeans")
 
 
 def _task(ctx: Context, system: System) -> Task:
@@ -47,27 +96,48 @@ def _task(ctx: Context, system: System) -> Task:
     def run(config: Any) -> None:
         from pse.io.jsonl import write_json
 
-        counted = {part: list(_counted(ctx, config, system, part)) for part in (valid_speech(ctx), "open")}
-        made = {e: _confusion(counted[valid_speech(ctx)], counted["open"], e) for e in config.count.estimators}
+        made = _found(ctx, config, system)
         write_json(target, made)
         told = ", ".join(f"{name} {100 * m['accuracy']:.0f} %" for name, m in made.items())
-        print(f"{system.name}: number of speakers is right for {told}, n = {len(counted['open'])}", flush=True)
+        print(f"{system.name}: number of speakers is right for {told}", flush=True)
 
     inputs = (*trained(ctx, system), *cache_files(ctx, valid_speech(ctx), "open"))
     mixing = ("mixture.seed", "mixture.spread_db", "mixture.max_duration_s")
-    reads = ("count", *mixing, "sample_rate", model_of(ctx, system)[1])
+    clustering = (f"separate.clustering.{name}" for name in ways(ctx, system))
+    reads = ("count", *clustering, *mixing, "sample_rate", model_of(ctx, system)[1])
     return Task(
         f"count.{system.name}", "enhance", reads, inputs, (target,), ctx.exp, run, made_by="pretrain",
         own_process=True, brief=True,
     )  # fmt: skip
 
 
-def _counted(ctx: Context, config: Any, system: System, part: str) -> Iterator[tuple[int, dict[str, tuple[int, Any]]]]:
-    """(true number, estimator -> (its number, its curve)) of mixtures of 1 to max_count speakers."""
+def _found(ctx: Context, config: Any, system: System) -> dict[str, Any]:
+    """Estimator -> its threshold, its accuracy, and how often it told each number: `told`, and by spread `tried`."""
+    main = config.mixture.spread_db if config.count.spread_db is None else config.count.spread_db
+    valid = list(_counted(ctx, config, system, valid_speech(ctx), main))
+    tested = list(_counted(ctx, config, system, "open", main))
+    others = {db: list(_counted(ctx, config, system, "open", db)) for db in config.count.tried_db}
+    made = {}
+    for name in [*config.count.estimators, *ways(ctx, system)]:
+        read_off = READ_OFF.get(name, _leading if name in ways(ctx, system) else None)
+        how = ways(ctx, system).get(name)
+        if how is not None and (how.communities.method not in JOINED or how.communities.min_apart is not None):
+            read_off = None
+        threshold = None if read_off is None else _threshold(valid, name, read_off)
+        made[name] = {"threshold": threshold, **_confusion(tested, name, read_off, threshold)}
+        made[name]["accuracy_on_validation"] = _confusion(valid, name, read_off, threshold)["accuracy"]
+        made[name]["tried"] = {f"{db:g}": _confusion(t, name, read_off, threshold) for db, t in others.items()}
+    return made
+
+
+def _counted(ctx: Context, config: Any, system: System, part: str, spread_db: float) -> Iterator[Told]:
+    """What is told of mixtures of 1 to max_count speakers of a set."""
     import torch
 
+    from pse.clustering.communities import communities
     from pse.clustering.count import count_sources
     from pse.data.speech_mixture import SpeakerSampler
+    from pse.inference.clustering import Nodes
     from pse.losses.activity import THRESHOLD_DB, activity, bins, points
     from pse.models.base import measure_level
     from pse.recipe.fitting import load
@@ -75,39 +145,41 @@ def _counted(ctx: Context, config: Any, system: System, part: str) -> Iterator[t
     net, spoken = load(model_of(ctx, system), directory(ctx, system)), voices(ctx, part)
     longest = round(config.mixture.max_duration_s * config.sample_rate)
     for count in range(1, config.count.max_count + 1):
+        name = f"count-{count}"
         sampler = SpeakerSampler(
-            spoken, longest, config.mixture.seed, f"count-{count}", (count,), spread_db=config.mixture.spread_db,
-            whole=True,
+            spoken, longest, config.mixture.seed, name, (count,), spread_db=spread_db, whole=True
         )  # fmt: skip
         for number in range(config.count.num_mixtures):
             mix = torch.from_numpy(sampler.render(number).sum(0))[None]
             spectrum = net.transform.stft(mix / measure_level(mix, net.normalize))
-            active = activity(spectrum.abs()[:, None], spectrum.abs(), rule="mixture", threshold_db=THRESHOLD_DB)
-            vectors, weights = points(net(mix).embeddings), bins(active).float()
+            out = net(mix)
+            magnitude = Nodes.of(net, out).magnitudes(spectrum)
+            active = activity(magnitude[:, None], magnitude, rule="mixture", threshold_db=THRESHOLD_DB)
+            vectors, weights = points(out.embeddings), bins(active).float()
             found = {}
-            for name in config.count.estimators:
-                told = count_sources(name, vectors, weights, config.count.max_count)
-                found[name] = (int(told.count), told.curve[0].tolist())
+            for estimator in config.count.estimators:
+                told = count_sources(estimator, vectors, weights, config.count.max_count)
+                found[estimator] = (int(told.count), told.curve[0].tolist())
+            for way, how in ways(ctx, system).items():
+                seen = communities(vectors[0], weights[0], how.communities, name=f"{name}-{number}")
+                found[way] = (seen.count, seen.apart)
             yield count, found
 
 
-def _confusion(valid: list[Any], tested: list[Any], name: str) -> dict[str, Any]:
-    """Confusion table (true -> how often each number was told) and accuracy, with a threshold chosen on `valid`."""
-    threshold, read_off = None, READ_OFF.get(name)
-    if read_off is not None:
-        right = {t: sum(read_off(f[name][1], t) == c for c, f in valid) for t in GRID}
-        best = [t for t in GRID if right[t] == max(right.values())]
-        threshold = best[len(best) // 2]
-    def told_right(mixtures: list[Any]) -> tuple[list[int], float]:
-        told = [f[name][0] if read_off is None else read_off(f[name][1], threshold) for _, f in mixtures]
-        return told, sum(t == c for t, (c, _) in zip(told, mixtures, strict=True)) / len(mixtures)
+def _threshold(valid: list[Told], name: str, read_off: ReadOff) -> float:
+    """The threshold that is right most often, the middle one of several."""
+    right = {t: sum(read_off(f[name][1], t) == c for c, f in valid) for t in GRID}
+    best = [t for t in GRID if right[t] == max(right.values())]
+    return best[len(best) // 2]
 
-    counts = [c for c, _ in tested]
-    told, accuracy = told_right(tested)
+
+def _confusion(mixtures: list[Told], name: str, read_off: ReadOff | None, threshold: float | None) -> dict[str, Any]:
+    """Accuracy, and the confusion table: true number -> how often each number was told."""
+    told = [f[name][0] if read_off is None else read_off(f[name][1], threshold) for _, f in mixtures]
+    counts = [c for c, _ in mixtures]
     pairs = Counter(zip(counts, told, strict=True))
     table = {str(c): [pairs[c, k] for k in range(1, max(*counts, *told) + 1)] for c in sorted(set(counts))}
-    on_valid = told_right(valid)[1]
-    return {"threshold": threshold, "accuracy": accuracy, "accuracy_on_validation": on_valid, "told": table}
+    return {"accuracy": sum(t == c for t, c in zip(told, counts, strict=True)) / len(told), "told": table}
 
 
 def best_estimator(found: dict[str, Any]) -> dict[str, Any] | None:

@@ -10,23 +10,44 @@ from pse.errors import PseError, first_three
 from pse.recipe.material import cache_task
 from pse.recipe.options import Context
 from pse.recipe.separation.config import SetConfig
-from pse.recipe.separation.layout import TRAIN, VALID, cache_files, speech_sets, train_sets, valid_speech, voices
+from pse.recipe.separation.layout import (
+    DIGITS,
+    NOISE_SETS,
+    TRAIN,
+    VALID,
+    cache_files,
+    digits_heard,
+    noise_files,
+    noise_heard,
+    noises,
+    speech_sets,
+    train_sets,
+    valid_speech,
+    voices,
+)
 from pse.recipe.stage import Task
 
 # Utterances whose level is measured to see that the audio is that of the published levels.
 CHECKED = 20
+# The noises of the fixed test sets, and what is cut off the ends of spoken digits.
+NOISE = "noise_test"
+TRIM_DB = 40.0
 
 
 def tasks(ctx: Context) -> list[Task]:
     """A cache and the levels of every set of speech; every fixed set of mixtures."""
     made = [t for name in speech_sets(ctx) for t in (cache_task(ctx, name, as_wsj0_mix=True), _levels(ctx, name))]
+    if digits_heard(ctx):
+        made += [cache_task(ctx, DIGITS, trim_db=TRIM_DB), _levels(ctx, DIGITS)]
+    if noise_heard(ctx):
+        made += [cache_task(ctx, name) for name in NOISE_SETS]
     return [*made, *(_mixtures(ctx, name) for name in (VALID, *train_sets(ctx), *ctx.config.mixture.tests))]
 
 
 def _levels(ctx: Context, name: str) -> Task:
     target = ctx.dump / "levels" / name / "utt2active_level"
     published = ctx.data / "lists" / "utt2active_level"
-    listed = (published,) if ctx.config.corpus.name == "wsj0" else ()
+    listed = (published,) if ctx.config.corpus.name == "wsj0" and name != DIGITS else ()
 
     def run(config: Any) -> None:
         from pse.data.cache import AudioCache
@@ -84,12 +105,14 @@ def _mixtures(ctx: Context, name: str) -> Task:
             specs = list(_described(ctx, config, name, speech, published))
         else:
             specs = list(_drawn(ctx, config, name, speech, wanted))
-        write_fixed(directory, specs, {"speech": speech})
+        noise = NOISE if wanted is not None and wanted.conditions.noise_snr_db is not None else None
+        write_fixed(directory, specs, {"speech": speech, "noise": noise})
         seconds = sum(s.num_samples for s in specs) / config.sample_rate
         print(f"{name}: {len(specs)} mixtures, {seconds / 60:.1f} min", flush=True)
 
     outputs = (directory / "specs.jsonl", directory / "sources.json")
-    inputs = (*cache_files(ctx, speech), *listed)
+    heard = () if wanted is None else noise_files(ctx, wanted.conditions, NOISE)
+    inputs = (*cache_files(ctx, speech), *listed, *heard)
     reads = ("sample_rate", "mixture")
     return Task(f"mixtures_{name}", "features", reads, inputs, outputs, ctx.dump, run, "features", wave=2)
 
@@ -104,11 +127,13 @@ def _drawn(ctx: Context, config: Any, name: str, speech: str, wanted: SetConfig 
         training = name.startswith(TRAIN)
         num_speakers = int(name.removeprefix(TRAIN)) if training else 2
         wanted = SetConfig("closed", num_speakers, num_mixtures=mixture.num_train if training else mixture.num_valid)
+    conditions, noise = wanted.conditions, noises(ctx, wanted.conditions, NOISE)
     sampler = SpeakerSampler(
         spoken, round(longest * config.sample_rate), mixture.seed, name, (wanted.num_speakers,), wanted.pairing,
-        mixture.spread_db, whole=True, speakers=wanted.speakers,
+        mixture.spread_db, whole=True, speakers=wanted.speakers, conditions=conditions, noise=noise,
     )  # fmt: skip
-    yield from (peak_scaled(sampler.spec(i), spoken.cache) for i in range(wanted.num_mixtures))
+    for number in range(wanted.num_mixtures):
+        yield peak_scaled(sampler.spec(number), spoken.cache, noise, conditions.reference)
 
 
 def _described(ctx: Context, config: Any, name: str, speech: str, published: Path) -> Iterator[Any]:

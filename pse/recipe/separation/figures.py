@@ -12,14 +12,14 @@ WANTED = ("FF", "FM", "MM")
 
 def embeddings(ctx: Context, test: str, order: list[str]) -> list[Any]:
     """Pictures of the first mixture of each pair of sexes, by the best condition that no oracle helps."""
-    from pse.data.fixed import FixedMixtures
+    from pse.recipe.separation.mixtures import TestSet
     from pse.scoring.report import Picture
 
     found = rows(ctx, test)
-    usable = [c for c in (found[n][0] for n in order) if _is_usable(ctx, c)]
-    if not usable:
+    usable = next((c for c in (found[n][0] for n in order) if _is_usable(ctx, c)), None)
+    if usable is None:
         return []
-    mixtures, spoken = FixedMixtures(ctx.dump, test), voices(ctx, ctx.config.mixture.tests[test].speech)
+    mixtures, spoken = TestSet(ctx, test), voices(ctx, ctx.config.mixture.tests[test].speech)
     chosen: dict[str, Any] = {}
     for spec in mixtures.specs:
         chosen.setdefault(spoken.sexes(spec), spec)
@@ -28,8 +28,8 @@ def embeddings(ctx: Context, test: str, order: list[str]) -> list[Any]:
     pictures = []
     for name in names:
         path = ctx.exp / "images" / f"embeddings_{test}_{name}.png"
-        title = f"{chosen[name].id}, speakers {name}, {usable[0].row}"
-        png = _draw(ctx, usable[0], chosen[name], mixtures.sources.speech, title, path)
+        title = f"{chosen[name].id}, speakers {name}, {usable.row}"
+        png = _draw(ctx, usable, chosen[name], mixtures, title, path)
         pictures.append(Picture(png, f"Spectrogram, embeddings, ideal mask and clusters of {title}"))
     return pictures
 
@@ -54,7 +54,7 @@ def by_time(ctx: Context) -> list[Any]:
     return [Picture(png, "SI-SDR improvement of validation against minutes of training")]
 
 
-def masks(estimates: Any, sources: Any, sample_rate: int, what: str) -> Any:
+def masks(estimates: Any, sources: Any, mix: Any, sample_rate: int, what: str) -> Any:
     """A picture of what part of a mixture each estimate [S, T] has, above that of each source [S, T]."""
     import numpy as np
     import torch
@@ -66,7 +66,7 @@ def masks(estimates: Any, sources: Any, sample_rate: int, what: str) -> Any:
     transform = speech_stft(sample_rate)
     found = {"separated": estimates, "true": sources}
     rows = {k: transform.stft(torch.from_numpy(np.asarray(v, np.float32))).abs().numpy() for k, v in found.items()}
-    mixture = transform.stft(torch.from_numpy(np.asarray(sources, np.float32).sum(0, keepdims=True)))[0]
+    mixture = transform.stft(torch.from_numpy(np.asarray(mix, np.float32)[None]))[0]
     levels = 20 * mixture.abs().clamp_min(1e-6).log10().numpy()
     png = drawn(rows, levels, np.shape(sources)[-1] / sample_rate, sample_rate / 2)
     return Picture(png, f"Masks: {what}, as separated and in truth")
@@ -76,14 +76,22 @@ def _is_usable(ctx: Context, condition: Condition) -> bool:
     way = condition.clustering
     if way is None or not gives_embeddings(ctx, condition.system):
         return False
-    return not ctx.config.separate.clustering[way].needs_sources
+    how = ctx.config.separate.clustering[way]
+    return not how.needs_sources and how.count == "known" and _is_of_bins(ctx, condition)
 
 
-def _draw(ctx: Context, condition: Condition, spec: Any, cache: Any, title: str, path: Any) -> bytes:
+def _is_of_bins(ctx: Context, condition: Condition) -> bool:
+    """Whether there is an embedding a bin, so that it can be drawn beside the spectrogram."""
+    from pse.models.base import build
+
+    net = build(*model_of(ctx, condition.system))
+    return net.node_shape == (1, 1) and not net.slots
+
+
+def _draw(ctx: Context, condition: Condition, spec: Any, mixtures: Any, title: str, path: Any) -> bytes:
     import torch
 
     from pse.clustering.masks import permutations, permuted
-    from pse.data.speech_mixture import render_sources
     from pse.inference.clustering import cluster_masks
     from pse.losses.activity import activity, dominant_source
     from pse.models.base import measure_level
@@ -91,8 +99,8 @@ def _draw(ctx: Context, condition: Condition, spec: Any, cache: Any, title: str,
     from pse.scoring.plots import embeddings as drawn
 
     net = load(model_of(ctx, condition.system), directory(ctx, condition.system))
-    sources = torch.from_numpy(render_sources(spec, cache))
-    mix = sources.sum(0, keepdim=True)
+    scene = mixtures.scene(spec)
+    sources, mix = torch.from_numpy(scene.sources), torch.from_numpy(scene.mix)[None]
     with torch.inference_mode():
         spectra = net.transform.stft(torch.cat([mix, sources]) / measure_level(mix, net.normalize))[None]
         vectors = net(mix).embeddings
@@ -103,5 +111,5 @@ def _draw(ctx: Context, condition: Condition, spec: Any, cache: Any, title: str,
         ideal = dominant_source(spectra[:, 1:].abs())[0].argmax(0)
         labels = [torch.where(active, x, -1).numpy() for x in (ideal, masks[0].argmax(0))]
     levels = 20 * spectra[0, 0].abs().clamp_min(1e-6).log10().numpy()
-    seconds, top_hz = spec.num_samples / cache.sample_rate, cache.sample_rate / 2
+    seconds, top_hz = spec.num_samples / mixtures.sample_rate, mixtures.sample_rate / 2
     return drawn(levels, *labels, vectors[0].double().numpy(), seconds, top_hz, title, path=path)

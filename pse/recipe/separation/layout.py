@@ -17,6 +17,9 @@ MIXING = ("mixture.spread_db", "mixture.seed", "mixture.num_valid", "mixture.val
 VALID = "valid"
 # Fixed mixtures to train on, with the number of speakers behind it.
 TRAIN = "train_"
+# Speech and noise beside the speakers of the corpus, for methods that ask for it. Noises: set -> split.
+DIGITS = "digits"
+NOISE_SETS = {"noise_train": "train", "noise_valid": "valid", "noise_test": "test"}
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,25 @@ class Condition:
         return ".".join(p for p in (self.system.name, self.clustering) if p)
 
 
+def methods(ctx: Context) -> list[MethodConfig]:
+    """The methods of both training stages."""
+    return [m for stage in (ctx.config.pretrain, ctx.config.finetune) for m in stage.methods.values()]
+
+
+def digits_heard(ctx: Context) -> bool:
+    """Whether any method is trained on spoken digits too."""
+    return any(m.digits for m in methods(ctx))
+
+
+def noise_heard(ctx: Context) -> bool:
+    """Whether any mixture has noise."""
+    conditions = [x.conditions for x in (*methods(ctx), *ctx.config.mixture.tests.values())]
+    return any(c.noise_snr_db is not None for c in conditions)
+
+
 def train_sets(ctx: Context) -> list[str]:
     """The fixed sets of mixtures that methods are trained on."""
-    methods = [m for stage in (ctx.config.pretrain, ctx.config.finetune) for m in stage.methods.values()]
-    counts = {count for m in methods if m.mixtures == "fixed" for count in m.num_speakers}
+    counts = {count for m in methods(ctx) if m.mixtures == "fixed" for count in m.num_speakers}
     return [f"{TRAIN}{count}" for count in sorted(counts)]
 
 
@@ -62,7 +80,7 @@ def speech_sets(ctx: Context) -> tuple[str, ...]:
     tested = {t.speech for t in ctx.config.mixture.tests.values()} | {valid_speech(ctx)}
     if ctx.config.count.estimators:
         tested.add("open")
-    if any(m.speakers for stage in (ctx.config.pretrain, ctx.config.finetune) for m in stage.methods.values()):
+    if any(m.speakers for m in methods(ctx)):
         tested.add("closed")
     return ("train", *(name for name in ("closed", "open", VALID) if name in tested))
 
@@ -148,7 +166,13 @@ def trained(ctx: Context, system: System) -> tuple[Path, ...]:
 def gives_embeddings(ctx: Context, system: System) -> bool:
     """Whether what a system is trained to give has to be clustered."""
     objective = method_of(ctx, system).objective
-    return objective is not None and objective.get("name") == "deep_clustering"
+    return objective is not None and objective.get("name") in ("deep_clustering", "contrastive", "slots")
+
+
+def is_clustered(ctx: Context, system: System) -> bool:
+    """Whether a system can separate by clusters of embeddings: its own, or those that it refines."""
+    objective = method_of(ctx, system).objective
+    return gives_embeddings(ctx, system) or (objective is not None and objective.get("name") == "refinement")
 
 
 def conditions(ctx: Context) -> list[Condition]:
@@ -158,16 +182,32 @@ def conditions(ctx: Context) -> list[Condition]:
     """
     made = []
     for system in systems(ctx):
-        ways: list[str | None] = list(ctx.config.separate.clustering)
-        if method_of(ctx, system).baseline is not None:
+        method = method_of(ctx, system)
+        known = ctx.config.separate.clustering
+        named = [n for n in known if method.clustering is None or n in method.clustering]
+        ways: list[str | None] = list(named)
+        if method.baseline is not None:
             ways = [None]
+        elif not is_clustered(ctx, system):
+            ways = [None, *(n for n in named if known[n].mode == "oracle")]
         elif not gives_embeddings(ctx, system):
-            ways = [None, *(name for name, how in ctx.config.separate.clustering.items() if how.mode == "oracle")]
-        elif method_of(ctx, system).objective.get("mask_weight"):
+            ways = [None, *(n for n in named if known[n].mode in ("global", "communities"))]
+        elif method.objective.get("mask_weight"):
             # A Chimera++ net has masks too.
             ways = [None, *ways]
         made += [Condition(system, way) for way in ways]
     return made
+
+
+def scored(ctx: Context) -> list[str]:
+    """The test sets that are separated into several speakers; the others only tell whether one is taken for more."""
+    return [name for name, wanted in ctx.config.mixture.tests.items() if wanted.num_speakers > 1]
+
+
+def estimates(ctx: Context, condition: Condition) -> bool:
+    """Whether a condition is not told how many speakers there are."""
+    way = condition.clustering
+    return way is not None and ctx.config.separate.clustering[way].count == "estimated"
 
 
 def applies(ctx: Context, condition: Condition, test: str) -> bool:
@@ -179,9 +219,11 @@ def applies(ctx: Context, condition: Condition, test: str) -> bool:
     method, wanted = method_of(ctx, condition.system), ctx.config.mixture.tests[test]
     if method.tests is not None and test not in method.tests:
         return False
+    if wanted.num_speakers == 1 and not estimates(ctx, condition):
+        return False
     if method.baseline is not None:
         return method.baseline.get("name") != "nmf" or wanted.speech == "closed"
-    clustered = condition.clustering is not None and gives_embeddings(ctx, condition.system)
+    clustered = condition.clustering is not None and is_clustered(ctx, condition.system)
     return clustered or method.num_speakers == [wanted.num_speakers]
 
 
@@ -212,3 +254,15 @@ def voices(ctx: Context, name: str) -> Any:
     sexes = read_table(category) if category.is_file() else {}
     known = {cache.speaker[u]: s for u, s in sexes.items() if u in cache.speaker and s in ("F", "M")}
     return Voices(cache, levels, known)
+
+
+def noises(ctx: Context, conditions: Any, name: str) -> Any:
+    """The noises of a set where such conditions ask for noise, else None."""
+    from pse.data.cache import AudioCache
+
+    return AudioCache(ctx.dump / name) if conditions.noise_snr_db is not None else None
+
+
+def noise_files(ctx: Context, conditions: Any, name: str) -> tuple[Path, ...]:
+    """The files that stand for the content of those."""
+    return (ctx.dump / name / "cache.json",) if conditions.noise_snr_db is not None else ()

@@ -17,6 +17,7 @@ from pse.recipe.separation.layout import (
     method_of,
     model_of,
     rows,
+    scored,
     seed_of,
     systems,
     trained,
@@ -29,7 +30,7 @@ def tasks(ctx: Context) -> list[Task]:
     """One task packs all systems: exp/<tag>/package/<system>."""
     ours = [s for s in systems(ctx) if method_of(ctx, s).objective is not None]
     weights = [p for s in ours for p in trained(ctx, s)]
-    scores = [scores_of(ctx, t, c.name) for t in ctx.config.mixture.tests for f in rows(ctx, t).values() for c in f]
+    scores = [scores_of(ctx, t, c.name) for t in scored(ctx) for f in rows(ctx, t).values() for c in f]
     outputs = tuple(ctx.exp / "package" / s.name / "SHA256SUMS" for s in ours)
 
     def run(config: Any) -> None:
@@ -62,7 +63,7 @@ def card(ctx: Context, config: Any, system: System, model: Any) -> str:
     """The model card: what it is, how it was made, how it scores, what it cannot do."""
     from pse.models.base import num_parameters
 
-    lines = [line for test in ctx.config.mixture.tests for line in _scored(ctx, system, test)]
+    lines = [line for test in scored(ctx) for line in _scored(ctx, system, test)]
     kind = "embeddings, to be clustered" if gives_embeddings(ctx, system) else "masks"
     size = f"{num_parameters(model):,} parameters, {config.sample_rate} Hz"
     made_by = f"corpus {config.corpus.name}; seed {seed_of(ctx, system)}; `{reporting.command(ctx)}`"

@@ -7,8 +7,8 @@ from typing import Any
 
 from pse.recipe import reporting
 from pse.recipe.options import Context
-from pse.recipe.separation import count, figures, results
-from pse.recipe.separation.layout import conditions, model_of, rows
+from pse.recipe.separation import cluster_tables, count, figures, results
+from pse.recipe.separation.layout import conditions, model_of, rows, scored
 from pse.recipe.separation.score import scores_of
 from pse.recipe.separation.separate import place_of
 from pse.recipe.stage import Task
@@ -16,8 +16,7 @@ from pse.recipe.stage import Task
 
 def tasks(ctx: Context) -> list[Task]:
     """One task: exp/<tag>/RESULTS.md and exp/<tag>/report/index.html."""
-    tests = ctx.config.mixture.tests
-    shown = [scores_of(ctx, t, c.name) for t in tests for found in rows(ctx, t).values() for c in found]
+    shown = [scores_of(ctx, t, c.name) for t in scored(ctx) for found in rows(ctx, t).values() for c in found]
     page, table = ctx.exp / "report" / "index.html", ctx.exp / "RESULTS.md"
 
     def run(config: Any) -> None:
@@ -37,7 +36,10 @@ def make_report(ctx: Context, config: Any, table: Path, page: Path) -> None:
     from pse.scoring import report, results_md
 
     found, notes = results.result_rows(ctx)
-    extras = [*results.sex_tables(ctx), *results.paper_table(ctx), *results.count_table(ctx)]
+    extras = [
+        *results.sex_tables(ctx), *results.paper_table(ctx), *cluster_tables.count_table(ctx),
+        *cluster_tables.cluster_tables(ctx), *cluster_tables.ledger(ctx),
+    ]  # fmt: skip
     about, command = facts(), reporting.command(ctx)
     first, last = found[0].test_set, found[-1].test_set
     header = about | {
@@ -45,7 +47,7 @@ def make_report(ctx: Context, config: Any, table: Path, page: Path) -> None:
         "notes": {first: sorted(set(notes)), last: results.notes_on_data(ctx)}, "extras": extras,
     }  # fmt: skip
     write_text(table, results_md.render(found, header))
-    order = {test: names for test in config.mixture.tests if (names := results.best_first(ctx, test))}
+    order = {test: names for test in scored(ctx) if (names := results.best_first(ctx, test))}
     sections = [
         *(_table(found, title) for title in dict.fromkeys(r.test_set for r in found)),
         *(report.Table(e.heading, e.headings, e.rows) for e in extras),
@@ -105,19 +107,17 @@ def _examples(ctx: Context, config: Any, test: str, order: list[str]) -> Any:
 
 
 def _example(ctx: Context, test: str, condition: Any, row: Any, rank: str) -> Any:
-    from pse.data.fixed import FixedMixtures
-    from pse.data.speech_mixture import render_sources
-    from pse.io import audio
-    from pse.recipe.separation.score import assigned
+    from pse.recipe.separation.mixtures import TestSet
+    from pse.recipe.separation.score import assigned, separated
     from pse.scoring.report import Example
 
-    mixtures = FixedMixtures(ctx.dump, test)
+    mixtures = TestSet(ctx, test)
     spec = next(s for s in mixtures.specs if s.id == row.id)
-    sources, rate = render_sources(spec, mixtures.sources.speech), mixtures.sources.speech.sample_rate
-    wav = place_of(ctx, condition, test) / "wav"
-    wavs = assigned(sources, [audio.read(wav / f"{spec.id}_{n + 1}.wav", rate)[0] for n in range(len(sources))])
-    signals = {"mixture": sources.sum(0)}
+    scene, rate = mixtures.scene(spec), mixtures.sample_rate
+    sources = scene.sources
+    wavs = assigned(sources, separated(place_of(ctx, condition, test), spec.id, rate), scene.mix)
+    signals = {"mixture": scene.mix}
     for n, (source, estimate) in enumerate(zip(sources, wavs, strict=True), 1):
         signals |= {f"speaker {n}, separated": estimate, f"speaker {n}": source}
-    pictures = [figures.masks(wavs, sources, rate, f"what each speaker has of {spec.id}")]
+    pictures = [figures.masks(wavs, sources, scene.mix, rate, f"what each speaker has of {spec.id}")]
     return Example(f"{spec.id}, speakers {row.speaker} ({rank})", rate, signals, row, pictures=pictures)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pse.data.cache import AudioCache
 from pse.data.fixed import FixedMixtures
 from pse.io.jsonl import read_json
 from pse.recipe import reporting
 from pse.recipe.environment import commit
 from pse.recipe.options import Context
-from pse.recipe.separation import count
 from pse.recipe.separation.layout import (
     Condition,
     method_of,
     model_of,
     rows,
+    scored,
     seed_of,
     speech_sets,
     trained,
@@ -39,7 +41,7 @@ def scores(ctx: Context, test: str, found: list[Condition]) -> list[ScoreRow]:
 def result_rows(ctx: Context) -> tuple[list[Row], list[str]]:
     """One row a condition and test set, and notes on every score that failed."""
     made, notes = [], []
-    for test in ctx.config.mixture.tests:
+    for test in scored(ctx):
         title = title_of(ctx, test)
         for name, found in rows(ctx, test).items():
             row, said = _row(ctx, name, found, title, scores(ctx, test, found))
@@ -56,7 +58,22 @@ def title_of(ctx: Context, test: str) -> str:
     """What a test set is called in the results."""
     wanted = ctx.config.mixture.tests[test]
     pairing = "" if wanted.pairing == "whole" else f", {wanted.pairing.replace('_', ' ')}"
-    return f"{test}: {wanted.num_speakers} {wanted.speech} speakers of {ctx.config.corpus.name}{pairing}"
+    who = "speaker" if wanted.num_speakers == 1 else "speakers"
+    about = f"{wanted.num_speakers} {wanted.speech} {who} of {ctx.config.corpus.name}{pairing}"
+    return f"{test}: {about}{_conditions(wanted.conditions)}"
+
+
+def _conditions(conditions: Any) -> str:
+    """What is said of a set that is not as WSJ0-mix is."""
+    told = {
+        "overlapping by {0:g} to {1:g}": conditions.overlap,
+        "noise at {0:g} to {1:g} dB": conditions.noise_snr_db,
+        "rooms of {0:g} to {1:g} s": conditions.rt60_s,
+    }
+    made = [text.format(*limits) for text, limits in told.items() if limits is not None]
+    if conditions.rt60_s is not None and conditions.reference == "direct":
+        made.append("against the direct sound")
+    return "".join(f", {m}" for m in made)
 
 
 def _row(ctx: Context, name: str, found: list[Condition], title: str, scored: list[ScoreRow]) -> tuple[Row, list[str]]:
@@ -121,7 +138,7 @@ def paper_table(ctx: Context) -> list[Extra]:
     alone, which have the sexes of its open set (1086, 394 and 1520 of 3000).
     """
     lines, told = [], ctx.config.report.paper if "sdr" in ctx.config.score.metrics else []
-    known = {test: by_sexes(ctx, test, "sdr") for test in ctx.config.mixture.tests} if told else {}
+    known = {test: by_sexes(ctx, test, "sdr") for test in scored(ctx)} if told else {}
     papers: dict[tuple[str, str, str], dict[str, float]] = {}
     for cell in told:
         found = known.get(cell.test, {}).get(cell.condition)
@@ -150,22 +167,6 @@ def from_sexes(means: dict[str, float], counts: dict[str, int]) -> float:
     """The mean of all mixtures out of `means` of each pair of sexes and the number of its mixtures, not all 0."""
     present = {s: n for s, n in counts.items() if n}
     return sum(means[s] * n for s, n in present.items()) / sum(present.values())
-
-
-def count_table(ctx: Context) -> list[Extra]:
-    """How often each number of speakers was told, for each true one."""
-    lines, most = [], ctx.config.count.max_count
-    for task in count.tasks(ctx):
-        for name, found in read_json(task.outputs[0]).items():
-            threshold = "-" if found["threshold"] is None else f"{found['threshold']:.2f}"
-            for true, told in found["told"].items():
-                cells = [str(n) for n in [*told, *[0] * most][:most]]
-                right = f"{100 * found['accuracy']:.0f}"
-                lines.append([task.name.removeprefix("count."), name, threshold, true, *cells, right])
-    told_as = (f"told {k}" for k in range(1, most + 1))
-    headings = ["system", "estimator", "threshold", "speakers", *told_as, "right of all (%)"]
-    title = "Number of speakers, told from the embeddings of open speakers (thresholds chosen on validation speech)"
-    return [Extra(title, headings, lines)] if lines else []
 
 
 def notes_on_data(ctx: Context) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 from pse.recipe.options import Context
-from pse.recipe.separation.layout import Condition, applies, cache_files, conditions
+from pse.recipe.separation.layout import Condition, applies, cache_files, conditions, noise_files, scored
 from pse.recipe.separation.separate import place_of
 from pse.recipe.stage import Task
 
@@ -16,8 +17,10 @@ MIXTURE = "mixture"
 def tasks(ctx: Context) -> list[Task]:
     """The mixtures of every set themselves first, once; then one task a condition and set."""
     made = []
-    for test, wanted in ctx.config.mixture.tests.items():
+    for test in scored(ctx):
+        wanted = ctx.config.mixture.tests[test]
         inputs = (ctx.dump / "mixtures" / test / "specs.jsonl", *cache_files(ctx, wanted.speech))
+        inputs += noise_files(ctx, wanted.conditions, "noise_test")
         before = scores_of(ctx, test, MIXTURE)
         made.append(_task(ctx, f"{test}.{MIXTURE}", inputs, (before,), _input_scorer(ctx, test, before), "features", 0))
         for condition in (c for c in conditions(ctx) if applies(ctx, c, test)):
@@ -43,13 +46,14 @@ def _task(ctx: Context, name: str, inputs: Any, outputs: Any, run: Any, made_by:
 
 def _input_scorer(ctx: Context, test: str, path: Path) -> Any:
     def work(config: Any) -> None:
+        from pse.recipe.separation.mixtures import TestSet
         from pse.scoring.tables import write_scores
 
-        rows = []
-        for spec, sources, speakers, rate in _mixtures(ctx, test):
-            mix = sources.sum(0)
-            values = _mean_scores(sources, [mix] * len(sources), rate, config.score.metrics)
-            rows.append(_row(spec, speakers, values, values))
+        rows, mixtures = [], TestSet(ctx, test)
+        for spec, scene in mixtures.scenes():
+            same = [scene.mix] * len(scene.sources)
+            values = _mean_scores(scene.sources, same, mixtures.sample_rate, config.score.metrics)
+            rows.append(_row(spec, mixtures.speakers(spec), values, values))
         write_scores(path, rows)
 
     return work
@@ -57,15 +61,15 @@ def _input_scorer(ctx: Context, test: str, path: Path) -> Any:
 
 def _scorer(ctx: Context, condition: Condition, test: str, path: Path) -> Any:
     def work(config: Any) -> None:
-        from pse.io import audio
+        from pse.recipe.separation.mixtures import TestSet
         from pse.scoring.tables import read_scores, summarise, write_scores, write_summary
 
         before = {r.id: r.before for r in read_scores(scores_of(ctx, test, MIXTURE))}
-        place, rows = place_of(ctx, condition, test), []
-        for spec, sources, speakers, rate in _mixtures(ctx, test):
-            wavs = [audio.read(place / "wav" / f"{spec.id}_{n + 1}.wav", rate)[0] for n in range(len(sources))]
-            after = _mean_scores(sources, assigned(sources, wavs), rate, config.score.metrics)
-            rows.append(_row(spec, speakers, before[spec.id], after))
+        place, mixtures, rows = place_of(ctx, condition, test), TestSet(ctx, test), []
+        for spec, scene in mixtures.scenes():
+            wavs = assigned(scene.sources, separated(place, spec.id, mixtures.sample_rate), scene.mix)
+            after = _mean_scores(scene.sources, wavs, mixtures.sample_rate, config.score.metrics)
+            rows.append(_row(spec, mixtures.speakers(spec), before[spec.id], after))
             if len(rows) % 100 == 0:
                 print(f"{condition.name} on {test}: {len(rows)} mixtures scored", flush=True)
         write_scores(path, rows)
@@ -78,32 +82,34 @@ def _scorer(ctx: Context, condition: Condition, test: str, path: Path) -> Any:
     return work
 
 
-def _mixtures(ctx: Context, test: str) -> Any:
-    """(description, sources [S, T], speakers, rate) of every mixture of a set."""
-    from pse.data.fixed import FixedMixtures
-    from pse.data.speech_mixture import render_sources
-
-    mixtures = FixedMixtures(ctx.dump, test)
-    cache = mixtures.sources.speech
-    for spec in mixtures.specs:
-        yield spec, render_sources(spec, cache), [cache.speaker[s.utt] for s in spec.sources], cache.sample_rate
-
-
 def _row(spec: Any, speakers: list[str], before: Any, after: Any) -> Any:
     from pse.scoring.tables import ScoreRow
 
     return ScoreRow(spec.id, "+".join(speakers), None, before, after)
 
 
-def assigned(sources: Any, wavs: list[Any]) -> list[Any]:
-    """Estimates in the order of the sources: the best assignment by SI-SDR."""
-    import torch
+def separated(place: Path, name: str, rate: int) -> list[Any]:
+    """The estimates of a mixture that a condition has made: those of speakers it has found."""
+    from pse.io import audio
 
-    from pse.losses.pit import pit
+    paths = itertools.takewhile(Path.is_file, (place / "wav" / f"{name}_{n}.wav" for n in itertools.count(1)))
+    return [audio.read(path, rate)[0] for path in paths]
+
+
+def assigned(sources: Any, wavs: list[Any], mix: Any) -> list[Any]:
+    """An estimate for each source: the best assignment by SI-SDR.
+
+    Whoever was not found is left in the mixture, which is an improvement of nothing; who was found too much is nobody.
+    """
+    import numpy as np
+    from scipy.optimize import linear_sum_assignment
+
     from pse.scoring.metrics import si_sdr
 
-    cost = torch.tensor([[-si_sdr(source, wav) for source in sources] for wav in wavs])
-    return [wavs[i] for i in pit(cost[None])[1][0].tolist()]
+    cost = np.array([[-si_sdr(source, wav) for source in sources] for wav in wavs])
+    which, whose = linear_sum_assignment(cost)
+    found = {int(s): wavs[w] for w, s in zip(which, whose, strict=True)}
+    return [found.get(s, mix) for s in range(len(sources))]
 
 
 def _mean_scores(sources: Any, wavs: list[Any], rate: int, metrics: list[str]) -> dict[str, Any]:

@@ -7,39 +7,69 @@ from typing import Any
 import numpy as np
 import torch
 
-from pse.baselines.base import Baseline, Scene
+from pse.baselines.base import Baseline
+from pse.baselines.base import Scene as Heard
+from pse.clustering.communities import Found
+from pse.clustering.modularity import normalised_mutual_information
 from pse.clustering.options import Clustering
 from pse.config import bind
 from pse.data.cache import AudioCache
 from pse.data.mixture import MixtureSpec
+from pse.data.scene import Scene
 from pse.dsp.stft import STFT, speech_stft
 from pse.errors import PseError
-from pse.inference.clustering import cluster_masks, in_oracle_order, masked
+from pse.inference.clustering import Nodes, clustered, in_oracle_order, masked
+from pse.losses.activity import activity, bins, dominant_source
 from pse.models.base import measure_level
 from pse.recipe.options import Context
 from pse.registry import find
 
 
 def model_separator(ctx: Context, net: Any, how: Clustering | None, embeds: bool) -> Any:
-    """Separates by a net: its wavs (how: None), clusters of its embeddings, or its masks by segments."""
+    """Separates by a net: its wavs (how: None), clusters of its embeddings, or its masks by segments.
+
+    A net that refines makes the clusters of its own embeddings better.
+    """
     device = torch.device("cuda" if ctx.ngpu and torch.cuda.is_available() else "cpu")
     net = net.to(device)
+    embedding = getattr(net, "net", net) if hasattr(net, "refine") else net
 
-    def split(spec: MixtureSpec, sources: np.ndarray, num_speakers: int) -> np.ndarray:
-        signals = torch.from_numpy(sources).to(device)
-        mix = signals.sum(0, keepdim=True)
-        out = net(mix)
+    def split(spec: MixtureSpec, scene: Scene, num_speakers: int) -> tuple[np.ndarray, dict[str, Any]]:
+        signals = torch.from_numpy(scene.sources).to(device)
+        mix = torch.from_numpy(scene.mix).to(device)[None]
+        out = (net if how is None else embedding)(mix)
         if how is None:
-            return out.wavs[0].float().cpu().numpy()
+            return out.wavs[0].float().cpu().numpy(), {}
         level = measure_level(mix, net.normalize)
         spectra = net.transform.stft(torch.cat([mix, signals]) / level)
+        told: dict[str, Any] = {}
         if embeds:
-            masks = cluster_masks(out.embeddings, spectra[:1], num_speakers, how, [spec.id], spectra[None, 1:])
+            masks, found = clustered(
+                out.embeddings, spectra[:1], num_speakers, how, [spec.id], spectra[None, 1:], Nodes.of(embedding, out)
+            )  # fmt: skip
+            told = _told(masks, spectra, found)
         else:
             masks = in_oracle_order(out.masks[0], spectra[0], spectra[1:], how.segment_frames)[None]
-        return (masked(spectra[:1], masks, net.transform, mix.shape[1])[0] * level).cpu().numpy()
+        wavs = masked(spectra[:1], masks, net.transform, mix.shape[1]) * level
+        if hasattr(net, "refine"):
+            wavs = net.refine(mix, wavs)
+        return wavs[0].cpu().numpy(), told
 
     return split
+
+
+def _told(masks: torch.Tensor, spectra: torch.Tensor, found: list[Found]) -> dict[str, Any]:
+    """What is known of a recording's clusters beside its sound: how many, how pure, how modular."""
+    magnitudes = spectra.abs()
+    active = bins(activity(magnitudes[None, :1], rule="any_source"))[0]
+    whose, truth = (bins(x)[0].argmax(-1)[active] for x in (masks, dominant_source(magnitudes[None, 1:])))
+    told: dict[str, Any] = {"count": masks.shape[1]}
+    if len(whose):
+        told["nmi"] = round(normalised_mutual_information(whose, truth), 4)
+    for one in found:
+        about = {"modularity": one.modularity, "conductance": one.conductance, "edge_share": one.edge_share}
+        told |= {k: round(v, 4) for k, v in (about | {"isolated_share": one.isolated_share}).items()}
+    return told
 
 
 def baseline_separator(ctx: Context, config: Any, mapping: dict[str, Any], speech: str) -> Any:
@@ -49,11 +79,10 @@ def baseline_separator(ctx: Context, config: Any, mapping: dict[str, Any], speec
     baseline = make_baseline(mapping, transform, AudioCache(ctx.dump / "train"))
     speaker = AudioCache(ctx.dump / speech).speaker
 
-    def split(spec: MixtureSpec, sources: np.ndarray, num_speakers: int) -> np.ndarray:
-        mix = sources.sum(0)
-        spectra = transform.stft(torch.from_numpy(np.concatenate([mix[None], sources])))
-        masks = baseline.masks(Scene(spec.id, mix, rate, spectra, [speaker[s.utt] for s in spec.sources]))
-        return masked(spectra[:1], masks[None], transform, len(mix))[0].numpy()
+    def split(spec: MixtureSpec, scene: Scene, num_speakers: int) -> tuple[np.ndarray, dict[str, Any]]:
+        spectra = transform.stft(torch.from_numpy(np.concatenate([scene.mix[None], scene.sources])))
+        masks = baseline.masks(Heard(spec.id, scene.mix, rate, spectra, [speaker[s.utt] for s in spec.sources]))
+        return masked(spectra[:1], masks[None], transform, len(scene.mix))[0].numpy(), {}
 
     return split
 

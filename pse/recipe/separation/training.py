@@ -7,10 +7,12 @@ from dataclasses import fields
 from typing import Any
 
 from pse.config import bind, plain
+from pse.data.conditions import Conditions
 from pse.errors import PseError
 from pse.recipe import fitting
 from pse.recipe.options import Context
 from pse.recipe.separation.layout import (
+    DIGITS,
     MIXING,
     TRAIN,
     VALID,
@@ -19,6 +21,8 @@ from pse.recipe.separation.layout import (
     directory,
     method_of,
     model_of,
+    noise_files,
+    noises,
     seed_of,
     segment_samples,
     stage_of,
@@ -93,10 +97,20 @@ def _check_model(config: Any, mapping: dict[str, Any], place: str, plugin: Any, 
     plugin.check(out, options, method.num_speakers, place)
 
 
+def labels(method: Any, stage: str) -> str:
+    """What a training is told beside the mixtures: see `labels` of an objective."""
+    name, options = fitting.split_objective(method.objective, stage)
+    plugin = find("objective", name, stage)
+    return plugin.labels(bind(plugin.Options, options, stage), method.num_speakers)
+
+
 def training_task(ctx: Context, system: System) -> Task:
     """The task of one training."""
     method, stage, place = method_of(ctx, system), stage_of(ctx, system.method), directory(ctx, system)
     inputs = [*cache_files(ctx, "train", valid_speech(ctx)), ctx.dump / "mixtures" / VALID / "specs.jsonl"]
+    inputs += [*noise_files(ctx, method.conditions, "noise_train"), *noise_files(ctx, method.conditions, "noise_valid")]
+    if method.digits:
+        inputs += cache_files(ctx, DIGITS)
     if method.mixtures == "fixed":
         inputs += [ctx.dump / "mixtures" / f"{TRAIN}{count}" / "specs.jsonl" for count in method.num_speakers]
     if method.start is not None:
@@ -123,17 +137,18 @@ def tasks_of(ctx: Context, stage: str) -> list[Task]:
 
 def train_system(ctx: Context, config: Any, system: System) -> None:
     """Train one system in its directory."""
-    from pse.data.speech_mixture import SpeakerSampler, render_sources
+    from pse.data.speech_mixture import SpeakerSampler
 
     method, stage = method_of(ctx, system), stage_of(ctx, system.method)
     if method.mixtures == "fixed":
         sampler = _of_fixed(ctx, system)
     else:
         sampler = SpeakerSampler(
-            voices(ctx, "train"), segment_samples(ctx, system), seed_of(ctx, system), stage, method.num_speakers,
-            method.pairing, config.mixture.spread_db, speakers=method.speakers,
+            _heard(ctx, method), segment_samples(ctx, system), seed_of(ctx, system), stage, method.num_speakers,
+            method.pairing, config.mixture.spread_db, speakers=method.speakers, conditions=method.conditions,
+            noise=noises(ctx, method.conditions, "noise_train"),
         )  # fmt: skip
-    valid = ((s, render_sources(s, cache)) for s, cache in _valid(ctx, config, system))
+    valid = _valid(ctx, config, system)
     name, options = fitting.split_objective(method.objective, f"{stage}.methods.{system.method}")
     plugin = find("objective", name, stage)
     objective = plugin(sampler, valid, bind(plugin.Options, options, name))
@@ -144,6 +159,16 @@ def train_system(ctx: Context, config: Any, system: System) -> None:
         start=None if method.start is None else directory(ctx, System(method.start, system.seed)),
         prepare=lambda net: _set_statistics(net, sampler, range(count)),
     )  # fmt: skip
+
+
+def _heard(ctx: Context, method: Any) -> Any:
+    """The speech that a method is trained on: the training speakers', and digits where it asks for them."""
+    spoken = voices(ctx, "train")
+    if not method.digits:
+        return spoken
+    from pse.data.speech_mixture import joined
+
+    return joined(spoken, voices(ctx, DIGITS))
 
 
 def _of_fixed(ctx: Context, system: System) -> Any:
@@ -157,22 +182,26 @@ def _of_fixed(ctx: Context, system: System) -> Any:
 
 
 def _valid(ctx: Context, config: Any, system: System) -> Iterator[tuple[Any, Any]]:
-    """Descriptions and caches of what selects the best weights: the fixed set, or mixtures of the method's own kind."""
+    """Descriptions and scenes of what selects the best weights: the fixed set, or mixtures of the method's own kind."""
     from pse.data.fixed import FixedMixtures
+    from pse.data.scene import render_scene
     from pse.data.speech_mixture import SpeakerSampler
 
     method, mixture = method_of(ctx, system), config.mixture
-    if (method.pairing, method.num_speakers, method.speakers) == ("whole", [2], None):
+    if (method.pairing, method.num_speakers, method.speakers, method.conditions) == ("whole", [2], None, Conditions()):
         fixed = FixedMixtures(ctx.dump, VALID)
-        yield from ((s, fixed.sources.speech) for s in fixed.specs)
+        yield from ((s, render_scene(s, fixed.sources)) for s in fixed.specs)
         return
     # Speakers that are named in training have other utterances among the closed ones.
     spoken = voices(ctx, valid_speech(ctx) if method.speakers is None else "closed")
+    # One speaker is separated from nobody: where there are mixtures too, these tell how good a net is.
+    counts = [c for c in method.num_speakers if c > 1] or method.num_speakers
     sampler = SpeakerSampler(
         spoken, round(mixture.valid_duration_s * config.sample_rate), mixture.seed, f"{VALID}-{system.method}",
-        method.num_speakers, method.pairing, mixture.spread_db, whole=True, speakers=method.speakers,
+        counts, method.pairing, mixture.spread_db, whole=True, speakers=method.speakers,
+        conditions=method.conditions, noise=noises(ctx, method.conditions, "noise_valid"),
     )  # fmt: skip
-    yield from ((sampler.spec(i), spoken.cache) for i in range(mixture.num_valid))
+    yield from ((sampler.spec(i), sampler.scene(i)) for i in range(mixture.num_valid))
 
 
 def _set_statistics(net: Any, sampler: Any, numbers: Iterable[int]) -> None:
@@ -184,7 +213,7 @@ def _set_statistics(net: Any, sampler: Any, numbers: Iterable[int]) -> None:
     numbers = list(numbers)
     if not numbers or not hasattr(net, "set_statistics"):
         return
-    mixes = torch.stack([torch.from_numpy(sampler.render(i).sum(0)) for i in numbers])
+    mixes = torch.stack([torch.from_numpy(sampler.scene(i).mix) for i in numbers])
     spectra = net.transform.stft(mixes / measure_level(mixes, net.normalize))
     values = net.log_magnitude(spectra).flatten(0, 1).double()
     net.set_statistics(values.mean(0).float(), values.std(0).float())

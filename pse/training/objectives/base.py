@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from pse.data.collate import Batch
+
+# What a training knows of its examples, besides their sound.
+Labels = Literal["speaker identity", "source signals", "none"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ class Objective(ABC):
     @abstractmethod
     def validate(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Quantities of each validation example, [B] each; must hold `headline` and `loss`."""
+
+    @classmethod
+    def labels(cls, options: Any, num_speakers: Sequence[int]) -> Labels:
+        """What the loss uses besides the mixtures, which have so many speakers: here the signals they are made of."""
+        return "source signals"
 
     def modules(self) -> list[nn.Module]:
         """Frozen helper networks (an SNR predictor, say) to move to the model's device."""

@@ -1,0 +1,80 @@
+"""Tables of what clusters tell: how many speakers, how pure and modular they are; and which step was told what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pse.io.jsonl import read_json, read_jsonl
+from pse.recipe.options import Context
+from pse.recipe.separation import count
+from pse.recipe.separation.layout import Condition, estimates, method_of, rows, trainings
+from pse.recipe.separation.results import title_of
+from pse.recipe.separation.separate import place_of
+from pse.recipe.separation.training import labels
+from pse.scoring.results_md import Extra
+
+HEADINGS = ["system", "number right (%)", "NMI", "modularity", "conductance", "edges (%)", "isolated (%)", "n"]
+
+
+def count_table(ctx: Context) -> list[Extra]:
+    """How often each number of speakers was told, for each true one."""
+    lines, most = [], ctx.config.count.max_count
+    main = ctx.config.mixture.spread_db if ctx.config.count.spread_db is None else ctx.config.count.spread_db
+    for task in count.tasks(ctx):
+        for name, found in read_json(task.outputs[0]).items():
+            threshold = "-" if found["threshold"] is None else f"{found['threshold']:.2f}"
+            for spread, one in {f"{main:g}": found, **found["tried"]}.items():
+                about = [task.name.removeprefix("count."), name, threshold, spread]
+                for true, told in one["told"].items():
+                    cells = [*told, *[0] * most][:most]
+                    right = 100 * cells[int(true) - 1] / sum(told)
+                    lines.append([*about, true, *map(str, [*cells, sum(told[most:])]), f"{right:.0f}"])
+                lines.append([*about, "all", *[""] * (most + 1), f"{100 * one['accuracy']:.0f}"])
+    told_as = (f"told {k}" for k in range(1, most + 1))
+    headings = ["system", "by", "limit", "up to dB apart", "speakers", *told_as, "more", "right (%)"]
+    title = "Number of speakers, told from the embeddings of open speakers (limits chosen on validation speech)"
+    return [Extra(title, headings, lines)] if lines else []
+
+
+def cluster_tables(ctx: Context) -> list[Extra]:
+    """What is known of the clusters of each test set: how many were found, how pure and how modular they are."""
+    made = []
+    for test, wanted in ctx.config.mixture.tests.items():
+        lines = []
+        for name, found in rows(ctx, test).items():
+            told = _clusters(ctx, test, found)
+            if told:
+                right = [float(t["count"] == wanted.num_speakers) for t in told]
+                share = f"{100 * sum(right) / len(right):.0f}" if estimates(ctx, found[0]) else "given"
+                cells = [_mean([t[k] for t in told if k in t]) for k in ("nmi", "modularity", "conductance")]
+                graph = [_mean([100 * t[k] for t in told if k in t]) for k in ("edge_share", "isolated_share")]
+                lines.append([name, share, *cells, *graph, str(len(told))])
+        if lines:
+            made.append(Extra(f"Clusters, {title_of(ctx, test)}", HEADINGS, lines))
+    return made
+
+
+def _clusters(ctx: Context, test: str, found: list[Condition]) -> list[dict[str, Any]]:
+    paths = (place_of(ctx, c, test) / "clusters.jsonl" for c in found)
+    return [line for path in paths if path.is_file() for line in read_jsonl(path)]
+
+
+def _mean(values: list[float]) -> str:
+    return f"{sum(values) / len(values):.3f}" if values else "-"
+
+
+def ledger(ctx: Context) -> list[Extra]:
+    """Which step is told what: labels of speakers, signals of sources, or nothing."""
+    lines = []
+    for stage in ("pretrain", "finetune"):
+        for system in (s for s in trainings(ctx, stage) if s.seed is None):
+            method = method_of(ctx, system)
+            lines.append([stage, system.method, labels(method, stage), method.start or "-"])
+    for task in count.tasks(ctx):
+        chosen = any(f["threshold"] is not None for f in read_json(task.outputs[0]).values())
+        told = "the number of speakers of validation mixtures" if chosen else "none"
+        lines.append(["enhance", f"limits of that number, {task.name.removeprefix('count.')}", told, "-"])
+    for name, how in ctx.config.separate.clustering.items():
+        told = "none" if how.count == "estimated" else "the number of speakers"
+        lines.append(["enhance", f"clustering {name}", "source signals" if how.needs_sources else told, "-"])
+    return [Extra("Supervision: what each step is told", ["stage", "step", "labels", "starts from"], lines)]
