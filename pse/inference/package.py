@@ -47,27 +47,49 @@ def load_model(path: str | Path) -> Any:
 
     Raises PseError in one line when a file is missing, was changed or does not fit the config.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     from pse.models.base import build
 
     directory = Path(path)
     _check_sums(directory)
-    config = read_json(directory / "config.json")
-    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
-        raise PseError("names no model", directory / "config.json", "pack the model again")
-    if config.get("format") != FORMAT:
-        raise PseError(f"has format {config.get('format')!r}, this pse reads {FORMAT}", directory, "update pse")
+    config = _config(directory)
     model = build(config["model"], str(directory / "config.json"))
+    load_weights(directory, model)
+    model.counting = config.get("counting")
+    return model.eval().requires_grad_(False)
+
+
+def packaged_config(path: str | Path) -> dict[str, Any]:
+    """The mapping that a packaged model is built from. Raises PseError where there is no package."""
+    directory = Path(path)
+    _check_sums(directory)
+    return _config(directory)["model"]
+
+
+def is_package(directory: Path) -> bool:
+    """Whether this is a package, and no training."""
+    return (directory / "SHA256SUMS").is_file()
+
+
+def load_weights(directory: Path, model: Any) -> None:
+    """Put a package's weights into a model of its config. Raises PseError when they do not fit."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         weights = load_file(directory / "model.safetensors")
         model.load_state_dict(weights)
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise PseError(f"the weights do not fit the config ({reason})", directory, "pack the model again") from error
-    model.counting = config.get("counting")
-    return model.eval().requires_grad_(False)
+
+
+def _config(directory: Path) -> dict[str, Any]:
+    config = read_json(directory / "config.json")
+    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+        raise PseError("names no model", directory / "config.json", "pack the model again")
+    if config.get("format") != FORMAT:
+        raise PseError(f"has format {config.get('format')!r}, this pse reads {FORMAT}", directory, "update pse")
+    return config
 
 
 def _check_sums(directory: Path) -> None:

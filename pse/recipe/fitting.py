@@ -35,31 +35,37 @@ def fit(
 ) -> None:
     """Build the model (a mapping and where it stands) from the seed and train it in the directory `place`.
 
-    start: another training's directory, whose best weights are the first ones. prepare: what is done to
+    start: another training's directory, or a package, whose best weights are the first ones. prepare: what is done to
     a model that starts from the seed. `told` is the config of the objective: with the model it tells one
     training from another.
     """
     import torch
 
     from pse.models.base import build
-    from pse.training.checkpoint import load_best
     from pse.training.loop import train
 
     torch.manual_seed(seed)
     net = build(*model)
     if start is not None:
-        load_best(start, net.started_from())
+        put_best(start, net.started_from())
     elif prepare is not None:
         prepare(net)
     train(net, objective, training, place, seed, devices, about={"model": model[0], "objective": told})
 
 
+def put_best(place: Path, net: Any) -> None:
+    """The best weights of a training, or those of a package, into a model. Raises PseError when they do not fit."""
+    from pse.inference.package import is_package, load_weights
+    from pse.training.checkpoint import load_best
+
+    load_weights(place, net) if is_package(place) else load_best(place, net)
+
+
 def load(model: tuple[dict[str, Any], str], place: Path | None) -> Any:
     """The model with the best weights of the training in `place`, or as it comes (None), for inference."""
     from pse.models.base import build
-    from pse.training.checkpoint import load_best
 
     net = build(*model)
     if place is not None:
-        load_best(place, net)
+        put_best(place, net)
     return net.eval().requires_grad_(False)

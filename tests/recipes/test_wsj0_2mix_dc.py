@@ -146,16 +146,18 @@ def test_without_wsj0_the_ways_to_go_on_are_told_in_one_line(tmp_path: Path) -> 
     ("setting", "told"),
     [
         ("pretrain.methods.dc.start=ibm", "a method of finetune has a start, one of pretrain has none"),
-        ("finetune.methods.dc_long.start=ibm", "'ibm' is no trained method of pretrain"),
+        ("finetune.methods.dc_long.start=ibm", "'ibm' is no trained method"),
         ("finetune.methods.dc_long.tests=[open_9]", "is to be tried on 'open_9'"),
         ("pretrain.methods.ibm.baseline.mask=ibn", "mask must be one of ibm, irm, wfm, psm"),
         ("pretrain.methods.ibm.baseline.name=imb", "no baseline is named 'imb'"),
-        ("pretrain.methods.ibm.objective={name: deep_clustering}", "either an objective or a baseline"),
+        ("pretrain.methods.ibm.objective={name: deep_clustering}", "an objective, a baseline or a package"),
         ("pretrain.model.sample_rate=16000", "is a model for 16000 Hz, the recipe runs at 8000 Hz"),
         ("pretrain.methods.dc.objective={name: pseudo_se}", "trains no separation"),
         ("finetune.methods.dc_long.pairing=female", "fixed mixtures are of any speakers"),
         ("mixture.tests.train_2={speech: open}", "'train_2' cannot name a test set"),
-        ("mixture.tests.open_2.num_speakers=6", "num_speakers must be from 2 to 5"),
+        ("finetune.methods.end_to_end.start=end_to_end", "would start from itself"),
+        ("pretrain.methods.dc.clustering=[best]", "is to be tried on 'best', which is not in separate.clustering"),
+        ("mixture.tests.open_2.num_speakers=6", "num_speakers must be from 1 to 5"),
     ],
 )
 def test_a_config_that_cannot_run_is_refused_before_anything_runs(tmp_path: Path, setting: str, told: str) -> None:

@@ -20,7 +20,9 @@ from pse.registry import find
 
 RECIPE = Path(__file__).resolve().parents[2] / "egs" / "librispeech_pse"
 SEPARATION = RECIPE.with_name("wsj0_2mix_dc")
+MODULARITY = RECIPE.with_name("wsj0_mix_cl_modularity")
 CONFIGS = sorted([*(RECIPE / "conf").glob("*.yaml"), *(RECIPE / "conf" / "study").glob("*.yaml")])
+OF_SEPARATION = sorted(p for d in (SEPARATION, MODULARITY) for p in (d / "conf").glob("*.yaml"))
 MODELS = sorted([*(RECIPE / "conf" / "models").glob("*.yaml"), *(SEPARATION / "conf" / "models").glob("*.yaml")])
 
 
@@ -47,9 +49,9 @@ def test_every_config_binds_and_names_real_objectives(path: Path) -> None:
     assert compared <= config.pretrain.methods.keys() | tuned
 
 
-@pytest.mark.parametrize("path", sorted((SEPARATION / "conf").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", OF_SEPARATION, ids=lambda p: f"{p.parents[1].name}-{p.stem}")
 def test_every_config_of_separation_can_run_and_has_a_condition_for_each_number_of_the_paper(path: Path) -> None:
-    ctx = _context("separation", SEPARATION, path)
+    ctx = _context("separation", path.parents[1], path)
     check(ctx.config)
     for cell in ctx.config.report.paper:
         assert cell.condition in rows(ctx, cell.test), cell

@@ -67,6 +67,8 @@ def ledger(ctx: Context) -> list[Extra]:
     """Which step is told what: labels of speakers, signals of sources, or nothing."""
     lines = []
     for stage in ("pretrain", "finetune"):
+        packed = {n: m for n, m in getattr(ctx.config, stage).methods.items() if m.package is not None}
+        lines += [[stage, name, "see its card", str(method.package)] for name, method in packed.items()]
         for system in (s for s in trainings(ctx, stage) if s.seed is None):
             method = method_of(ctx, system)
             lines.append([stage, system.method, labels(method, stage), method.start or "-"])

@@ -133,20 +133,22 @@ class MixtureConfig:
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """One way of separating: a trained model, or a baseline that is not.
+    """One way of separating: a model that is trained here, a baseline that is no model, or a model from elsewhere.
 
-    objective: how the model is trained; null for baselines. baseline: e.g. {name: oracle, mask: ibm}; see
-    pse/baselines. model: in place of pretrain.model. training: keys that differ from those of the section.
+    objective: how the model is trained. baseline: e.g. {name: oracle, mask: ibm}; see pse/baselines. package: a
+    directory that stage pack made of a model of embeddings; it can be a start, too. One of the three is given.
+    model: in place of pretrain.model. training: keys that differ from those of the section.
     num_speakers, pairing, speakers, conditions: of the mixtures trained on; speakers null takes all of them.
     digits: spoken digits of other people are trained on too, where single speakers are.
     mixtures: drawn without end, or fixed ones, of which each epoch has another segment.
     segment_s: null takes that of the section.
-    start: the method whose best weights are the first ones (stage finetune).
+    start: the method of either stage whose best weights are the first ones (stage finetune).
     tests, clustering: the test sets that it is tried on, and the ways of clustering; null takes all.
     """
 
     objective: dict[str, Any] | None = None
     baseline: dict[str, Any] | None = None
+    package: Path | None = None
     model: dict[str, Any] | None = None
     training: dict[str, Any] = field(default_factory=dict)
     num_speakers: list[int] = field(default_factory=lambda: [2])
@@ -170,8 +172,8 @@ class MethodConfig:
             raise ValueError("fixed mixtures are as they are listed: leave out conditions, or mixtures: fixed")
         if self.digits and self.num_speakers != [1]:
             raise ValueError("digits are too short to mix: leave them out, or set num_speakers: [1]")
-        if (self.objective is None) == (self.baseline is None):
-            raise ValueError("a method has either an objective or a baseline")
+        if sum(x is not None for x in (self.objective, self.baseline, self.package)) != 1:
+            raise ValueError("a method has an objective, a baseline or a package, and one of them only")
 
 
 @dataclass(frozen=True)

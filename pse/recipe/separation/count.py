@@ -14,6 +14,7 @@ from pse.recipe.separation.layout import (
     Condition,
     System,
     cache_files,
+    conditions,
     directory,
     estimates,
     gives_embeddings,
@@ -45,10 +46,9 @@ READ_OFF: dict[str, ReadOff] = {
 
 
 def ways(ctx: Context, system: System) -> dict[str, Clustering]:
-    """The ways of clustering that estimate the number of speakers, of which this system is tried in some."""
-    named = method_of(ctx, system).clustering
-    known = ctx.config.separate.clustering
-    return {n: how for n, how in known.items() if how.count == "estimated" and (named is None or n in named)}
+    """The ways of clustering that estimate the number, of this system's embeddings or of those that others refine."""
+    asking = {c.clustering for c in conditions(ctx) if estimates(ctx, c) and counted_by(ctx, c.system) == system}
+    return {n: how for n, how in ctx.config.separate.clustering.items() if n in asking}
 
 
 def tasks(ctx: Context) -> list[Task]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pse.config import bind, plain
+from pse.inference.package import packaged_config
 from pse.recipe.options import Context
 from pse.recipe.separation.config import MethodConfig
 from pse.training.config import TrainingConfig
@@ -103,6 +104,8 @@ def method_of(ctx: Context, system: System) -> MethodConfig:
 def model_of(ctx: Context, system: System) -> tuple[dict[str, Any], str]:
     """The mapping of a system's model and the key it stands under: its own, its start's, or that of pretrain."""
     method, stage = method_of(ctx, system), stage_of(ctx, system.method)
+    if method.package is not None:
+        return packaged_config(method.package), f"{stage}.methods.{system.method}.package"
     if method.model is not None:
         return method.model, f"{stage}.methods.{system.method}.model"
     if method.start is not None:
@@ -143,21 +146,27 @@ def trainings(ctx: Context, stage: str) -> Iterator[System]:
 
 
 def systems(ctx: Context) -> Iterator[System]:
-    """All systems, baselines first."""
+    """All systems, those that are not trained here first."""
     for stage in ("pretrain", "finetune"):
-        yield from (System(n) for n, m in getattr(ctx.config, stage).methods.items() if m.baseline is not None)
+        yield from (System(n) for n, m in getattr(ctx.config, stage).methods.items() if m.objective is None)
     for stage in ("pretrain", "finetune"):
         yield from trainings(ctx, stage)
 
 
 def directory(ctx: Context, system: System) -> Path:
-    """The experiment directory of a system's training."""
+    """The experiment directory of a system's training, or its package."""
+    method = method_of(ctx, system)
+    if method.package is not None:
+        return method.package
     return ctx.exp / stage_of(ctx, system.method) / system.name
 
 
 def trained(ctx: Context, system: System) -> tuple[Path, ...]:
     """What stands for the weights of a system: which checkpoint is best, and that training has ended."""
-    if method_of(ctx, system).objective is None:
+    method = method_of(ctx, system)
+    if method.package is not None:
+        return (method.package / "SHA256SUMS",)
+    if method.objective is None:
         return ()
     record = ctx.exp / ".done" / stage_of(ctx, system.method) / f"{system.name}.json"
     return (directory(ctx, system) / "best.json", record)
@@ -165,8 +174,9 @@ def trained(ctx: Context, system: System) -> tuple[Path, ...]:
 
 def gives_embeddings(ctx: Context, system: System) -> bool:
     """Whether what a system is trained to give has to be clustered."""
-    objective = method_of(ctx, system).objective
-    return objective is not None and objective.get("name") in ("deep_clustering", "contrastive", "slots")
+    method = method_of(ctx, system)
+    trained_so = (method.objective or {}).get("name") in ("deep_clustering", "contrastive", "slots")
+    return trained_so or method.package is not None
 
 
 def is_clustered(ctx: Context, system: System) -> bool:
@@ -192,7 +202,7 @@ def conditions(ctx: Context) -> list[Condition]:
             ways = [None, *(n for n in named if known[n].mode == "oracle")]
         elif not gives_embeddings(ctx, system):
             ways = [None, *(n for n in named if known[n].mode in ("global", "communities"))]
-        elif method.objective.get("mask_weight"):
+        elif (method.objective or {}).get("mask_weight"):
             # A Chimera++ net has masks too.
             ways = [None, *ways]
         made += [Condition(system, way) for way in ways]

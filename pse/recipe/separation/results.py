@@ -78,14 +78,15 @@ def _conditions(conditions: Any) -> str:
 
 def _row(ctx: Context, name: str, found: list[Condition], title: str, scored: list[ScoreRow]) -> tuple[Row, list[str]]:
     system = found[0].system
-    ours = method_of(ctx, system).objective is not None
-    params, macs = reporting.size(model_of(ctx, system)[0]) if ours else (None, None)
+    method = method_of(ctx, system)
+    ours = method.objective is not None
+    params, macs = reporting.size(model_of(ctx, system)[0]) if method.baseline is None else (None, None)
     return from_summary(
         summarise(scored), COLUMNS,
         tag=name,
         test_set=title,
         seeds=tuple(seed_of(ctx, c.system) for c in found) if ours else (),
-        start=method_of(ctx, system).start or "",
+        start=method.start or "",
         params=params,
         macs_per_s=macs,
         commit=str(read_json(trained(ctx, system)[-1]).get("commit", "")) if ours else commit(),

@@ -47,7 +47,7 @@ def _task(ctx: Context, condition: Condition, test: str, speech: str) -> Task:
     inputs = [*trained(ctx, system), specs, *cache_files(ctx, speech)]
     inputs += noise_files(ctx, ctx.config.mixture.tests[test].conditions, "noise_test")
     reads = [f"mixture.tests.{test}", "sample_rate"]
-    if method_of(ctx, system).objective is not None:
+    if method_of(ctx, system).baseline is None:
         reads.append(model_of(ctx, system)[1])
     else:
         reads.append(f"{stage_of(ctx, system.method)}.methods.{system.method}.baseline")

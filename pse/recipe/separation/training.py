@@ -9,6 +9,7 @@ from typing import Any
 from pse.config import bind, plain
 from pse.data.conditions import Conditions
 from pse.errors import PseError
+from pse.inference.package import packaged_config
 from pse.recipe import fitting
 from pse.recipe.options import Context
 from pse.recipe.separation.layout import (
@@ -67,17 +68,49 @@ def _check_method(config: Any, stage: str, name: str, method: Any) -> None:
 
         bound_baseline(method.baseline, f"{place}.baseline")
         return
-    known = config.pretrain.methods
-    if method.start is not None and (method.start not in known or known[method.start].objective is None):
-        trained_ones = ", ".join(n for n, m in known.items() if m.objective is not None)
-        raise PseError(f"{method.start!r} is no trained method of pretrain", f"{place}.start", f"one of {trained_ones}")
-    name, options = fitting.split_objective(method.objective, place)
-    plugin = find("objective", name, place)
+    if method.package is not None:
+        _check_package(config, method.package, f"{place}.package")
+        return
+    known = config.pretrain.methods | config.finetune.methods
+    _check_start(known, name, place)
+    objective, options = fitting.split_objective(method.objective, place)
+    plugin = find("objective", objective, place)
     if not hasattr(plugin, "check"):
-        raise PseError(f"objective {name!r} trains no separation", place, "name one that does, e.g. deep_clustering")
+        fix = "name one that does, e.g. deep_clustering"
+        raise PseError(f"objective {objective!r} trains no separation", place, fix)
     bound = bind(plugin.Options, options, place)
-    mapping = method.model or (known[method.start].model if method.start else None) or config.pretrain.model
+    mapping = _model_of(known, method) or config.pretrain.model
     _check_model(config, mapping, place, plugin, bound, method)
+
+
+def _check_start(known: dict[str, Any], name: str, place: str) -> None:
+    """Refuse a start that is no method, gives no weights, or starts in the end from this method. Raises PseError."""
+    seen = [name]
+    while (start := known[seen[-1]].start) is not None:
+        if start not in known or known[start].baseline is not None or start in seen:
+            others = ", ".join(n for n, m in known.items() if m.baseline is None and n not in seen)
+            what = "is no trained method" if start not in seen else "would start from itself"
+            raise PseError(f"{start!r} {what}", f"{place}.start", f"one of {others}")
+        seen.append(start)
+
+
+def _model_of(known: dict[str, Any], method: Any) -> dict[str, Any] | None:
+    """The mapping of a method's model: its own, its package's, or that of what it starts from."""
+    if method.package is not None:
+        return packaged_config(method.package)
+    return method.model or (_model_of(known, known[method.start]) if method.start else None)
+
+
+def _check_package(config: Any, directory: Any, place: str) -> None:
+    """Refuse a package that is no model of embeddings at the recipe's rate. Raises PseError."""
+    from pse.inference.package import load_model
+
+    model = load_model(directory)
+    if not hasattr(model, "node_shape"):
+        raise PseError("is no model of embeddings", place, "give one that stage pack made of an embedding net")
+    if model.sample_rate != config.sample_rate:
+        fix = "give another, or set sample_rate (--fs)"
+        raise PseError(f"is a model for {model.sample_rate} Hz, the recipe runs at {config.sample_rate} Hz", place, fix)
 
 
 def _check_model(config: Any, mapping: dict[str, Any], place: str, plugin: Any, options: Any, method: Any) -> None:
@@ -125,9 +158,16 @@ def training_task(ctx: Context, system: System) -> Task:
 
     return Task(
         system.name, stage, tuple(keys), tuple(inputs), (place / "best.json",), ctx.exp, run,
-        made_by="features" if method.start is None else "pretrain", own_process=True, place=place,
+        made_by="features" if method.start is None else stage_of(ctx, method.start), own_process=True, place=place,
+        wave=_steps(ctx, system.method),
         facts={} if system.seed is None else {"seed of this training": system.seed},
     )
+
+
+def _steps(ctx: Context, method: str) -> int:
+    """How many trainings of the same stage have to end before this one can begin."""
+    start = method_of(ctx, System(method)).start
+    return 0 if start is None or stage_of(ctx, start) != stage_of(ctx, method) else 1 + _steps(ctx, start)
 
 
 def tasks_of(ctx: Context, stage: str) -> list[Task]:
