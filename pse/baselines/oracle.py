@@ -80,11 +80,16 @@ MASKS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Options:
-    """mask: ibm, irm, wfm or psm. node_bins (0: all), node_frames: of what has one value; see pse.models.nodes."""
+    """mask: ibm, irm, wfm or psm. node_bins (0: all), node_frames: of what has one value; see pse.models.nodes.
+
+    n_fft, hop: of the STFT in samples; null takes the recipe's.
+    """
 
     mask: str = "ibm"
     node_bins: int = 1
     node_frames: int = 1
+    n_fft: int | None = None
+    hop: int | None = None
 
     def __post_init__(self) -> None:
         if self.mask not in MASKS:
@@ -93,6 +98,8 @@ class Options:
             raise ValueError("node_bins must be at least 0 and node_frames at least 1")
         if self.mask == "psm" and (self.node_bins, self.node_frames) != (1, 1):
             raise ValueError("psm is of bins, which have a phase")
+        if (self.n_fft is None) != (self.hop is None):
+            raise ValueError("n_fft and hop are given together")
 
 
 class Oracle(Baseline):

@@ -75,8 +75,10 @@ def _told(masks: torch.Tensor, spectra: torch.Tensor, found: list[Found]) -> dic
 def baseline_separator(ctx: Context, config: Any, mapping: dict[str, Any], speech: str) -> Any:
     """Separates by a baseline of pse.baselines, on the STFT of the nets; speech: the set of the mixtures."""
     rate = config.sample_rate
-    transform = speech_stft(rate)
-    baseline = make_baseline(mapping, transform, AudioCache(ctx.dump / "train"))
+    plugin, options = bound_baseline(mapping, "baseline")
+    own = getattr(options, "n_fft", None)
+    transform = speech_stft(rate) if own is None else STFT(own, options.hop, "sqrt_hann")
+    baseline = plugin(options, transform, AudioCache(ctx.dump / "train"))
     speaker = AudioCache(ctx.dump / speech).speaker
 
     def split(spec: MixtureSpec, scene: Scene, num_speakers: int) -> tuple[np.ndarray, dict[str, Any]]:
@@ -85,12 +87,6 @@ def baseline_separator(ctx: Context, config: Any, mapping: dict[str, Any], speec
         return masked(spectra[:1], masks[None], transform, len(scene.mix))[0].numpy(), {}
 
     return split
-
-
-def make_baseline(mapping: dict[str, Any], transform: STFT, cache: Any) -> Baseline:
-    """The baseline of a config's mapping {name: .., **options}. Raises PseError for unknown ones."""
-    plugin, options = bound_baseline(mapping, "baseline")
-    return plugin(options, transform, cache)
 
 
 def bound_baseline(mapping: dict[str, Any], place: str) -> tuple[type[Baseline], Any]:
