@@ -139,7 +139,8 @@ class MethodConfig:
     directory that stage pack made of a model of embeddings; it can be a start, too. One of the three is given.
     model: in place of pretrain.model. training: keys that differ from those of the section.
     num_speakers, pairing, speakers, conditions: of the mixtures trained on; speakers null takes all of them.
-    digits: spoken digits of other people are trained on too, where single speakers are.
+    digits: spoken digits of other people are trained on too, where single speakers are. speeds: the training speech
+    is heard at these, too; at each a speaker is another one.
     mixtures: drawn without end, or fixed ones, of which each epoch has another segment.
     segment_s: null takes that of the section.
     start: the method of either stage whose best weights are the first ones (stage finetune).
@@ -156,6 +157,7 @@ class MethodConfig:
     speakers: list[str] | None = None
     conditions: Conditions = field(default_factory=Conditions)
     digits: bool = False
+    speeds: list[float] = field(default_factory=lambda: [1.0])
     mixtures: Literal["drawn", "fixed"] = "drawn"
     segment_s: float | None = None
     start: str | None = None
@@ -170,6 +172,10 @@ class MethodConfig:
             raise ValueError("fixed mixtures are of any speakers: leave out pairing and speakers, or mixtures: fixed")
         if self.mixtures == "fixed" and self.conditions != Conditions():
             raise ValueError("fixed mixtures are as they are listed: leave out conditions, or mixtures: fixed")
+        if not self.speeds or not all(0.5 <= s <= 2 for s in self.speeds) or len(set(self.speeds)) < len(self.speeds):
+            raise ValueError(f"speeds must be numbers from 0.5 to 2, each once, got {self.speeds}")
+        if self.speeds != [1.0] and (self.mixtures == "fixed" or self.speakers is not None):
+            raise ValueError("fixed mixtures and named speakers are as recorded: leave out speeds")
         if self.digits and self.num_speakers != [1]:
             raise ValueError("digits are too short to mix: leave them out, or set num_speakers: [1]")
         if sum(x is not None for x in (self.objective, self.baseline, self.package)) != 1:

@@ -128,6 +128,8 @@ def _check_model(config: Any, mapping: dict[str, Any], place: str, plugin: Any, 
         fix = f"set {place}.sample_rate={config.sample_rate} or sample_rate={model.sample_rate} (--fs)"
         raise PseError(f"is a model for {model.sample_rate} Hz, the recipe runs at {config.sample_rate} Hz", place, fix)
     plugin.check(out, options, method.num_speakers, place)
+    if hasattr(plugin, "check_model"):
+        plugin.check_model(model, options, place)
 
 
 def labels(method: Any, stage: str) -> str:
@@ -202,13 +204,17 @@ def train_system(ctx: Context, config: Any, system: System) -> None:
 
 
 def _heard(ctx: Context, method: Any) -> Any:
-    """The speech that a method is trained on: the training speakers', and digits where it asks for them."""
+    """The speech that a method is trained on: the training speakers', digits too or at several speeds if it asks so."""
     spoken = voices(ctx, "train")
-    if not method.digits:
-        return spoken
-    from pse.data.speech_mixture import joined
+    if method.digits:
+        from pse.data.speech_mixture import joined
 
-    return joined(spoken, voices(ctx, DIGITS))
+        spoken = joined(spoken, voices(ctx, DIGITS))
+    if method.speeds == [1.0]:
+        return spoken
+    from pse.data.speed import at_speeds
+
+    return at_speeds(spoken, method.speeds)
 
 
 def _of_fixed(ctx: Context, system: System) -> Any:
