@@ -175,7 +175,7 @@ def _convert_scalar(value: Any, annotation: Any, where: str) -> Any:
         # YAML 1.1 reads 1e-3 (without a dot) as a string.
         try:
             number = float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             number = math.nan
         if math.isfinite(number):
             return number

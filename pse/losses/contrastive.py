@@ -179,6 +179,21 @@ def contrastive_loss(
     return _Contrast.apply(vectors, weights.to(vectors.dtype), _Nodes(*tables, min_apart_samples), options, learns)
 
 
+def info_nce(predictions: Tensor, targets: Tensor, compared: Tensor, temperature: float = 0.1) -> Tensor:
+    """Mean of -log of the softmax that a prediction gives its own target among all: a scalar, 0 for none.
+
+    van den Oord et al., "Representation learning with contrastive predictive coding" (1807.03748), eq. 4.
+    predictions, targets: [N, D], of unit norm, in one order; compared: bool [N, N], the targets that a prediction is
+    told from, beside its own. In float64 where the predictions are, else in float32.
+    """
+    wide = torch.float64 if predictions.dtype == torch.float64 else torch.float32
+    with full_precision(predictions.device):
+        logits = predictions.to(wide) @ targets.to(wide).T / temperature
+        own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+        chance = logits.masked_fill(~(compared | own), -torch.inf).log_softmax(1).diagonal()
+        return -chance.sum() / max(1, len(chance))
+
+
 def _table(values: Tensor | None, vectors: Tensor) -> Tensor | None:
     """Values [N] where the vectors [N, D] are, without a gradient."""
     if values is None:

@@ -32,11 +32,12 @@ class BLSTMEmbedding(EmbeddingModel):
         normalize: Normalize = "rms",
         node_bins: int = 1,
         node_frames: int = 1,
+        head_size: int = 0,
     ) -> None:
         width = hidden_size * (2 if bidirectional else 1)
         super().__init__(
             width, embedding_size, activation, num_masks, input_noise, n_fft, hop, sample_rate, normalize,
-            node_bins, node_frames,
+            node_bins, node_frames, head_size,
         )  # fmt: skip
         require_positive(hidden_size=hidden_size, num_layers=num_layers)
         if not 0 <= dropout < 1:

@@ -33,6 +33,7 @@ class EmbeddingModel(Model):
     [B, S, K, F] that sum to one, and the masked mixtures as wavs [B, S, T]. In training the normalised
     log magnitudes get Gaussian noise of standard deviation `input_noise`. `mean` and `deviation` [K] normalise
     them; `set_statistics` fills these from training data. Square-root Hann window, n_fft and hop in samples.
+    `head` makes `head_size` numbers of an embedding for objectives that predict with it; it is for training alone.
     Raises ValueError for sizes that do not fit.
     """
 
@@ -52,6 +53,7 @@ class EmbeddingModel(Model):
         normalize: Normalize,
         node_bins: int = 1,
         node_frames: int = 1,
+        head_size: int = 0,
     ) -> None:
         super().__init__(sample_rate, normalize)
         if activation not in get_args(Activation):
@@ -60,6 +62,8 @@ class EmbeddingModel(Model):
             raise ValueError(f"num_masks must be 0 or at least 2, got {num_masks}")
         if embedding_size < 0 or not embedding_size + num_masks:
             raise ValueError(f"embedding_size must be positive, or 0 with num_masks, got {embedding_size}")
+        if head_size < 0 or (head_size and not embedding_size):
+            raise ValueError(f"head_size must be at least 0, and 0 without embeddings, got {head_size}")
         if not 0 <= input_noise < float("inf"):
             raise ValueError(f"input_noise must not be negative, got {input_noise}")
         require_positive(node_frames=node_frames)
@@ -75,6 +79,8 @@ class EmbeddingModel(Model):
         self.embedding_size = embedding_size
         self.embed = nn.Linear(width, num_bands * embedding_size) if embedding_size else None
         self.mask = nn.Linear(width, bins * num_masks) if num_masks else None
+        self.head_size = head_size
+        self.head = nn.Linear(embedding_size, head_size) if head_size else None
 
     @abstractmethod
     def encode(self, feature: Tensor, memory: dict[Any, Any] | None = None) -> Tensor:

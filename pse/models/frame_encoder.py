@@ -71,9 +71,11 @@ class FrameEncoder(EmbeddingModel):
         hop: int = 64,
         sample_rate: int = 8000,
         normalize: Normalize = "rms",
+        head_size: int = 0,
     ) -> None:
         super().__init__(
-            channels, embedding_size, "linear", 0, 0.0, frame, hop, sample_rate, normalize, node_bins=0
+            channels, embedding_size, "linear", 0, 0.0, frame, hop, sample_rate, normalize, node_bins=0,
+            head_size=head_size,
         )  # fmt: skip
         require_positive(num_layers=num_layers, channels=channels, projection_size=projection_size)
         if input not in get_args(Input):

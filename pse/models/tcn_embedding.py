@@ -62,10 +62,11 @@ class TCNEmbedding(EmbeddingModel):
         normalize: Normalize = "rms",
         node_bins: int = 1,
         node_frames: int = 1,
+        head_size: int = 0,
     ) -> None:
         super().__init__(
             channels, embedding_size, activation, num_masks, input_noise, n_fft, hop, sample_rate, normalize,
-            node_bins, node_frames,
+            node_bins, node_frames, head_size,
         )  # fmt: skip
         require_positive(
             channels=channels, kernel_size=kernel_size, num_layers=num_layers, num_repeats=num_repeats

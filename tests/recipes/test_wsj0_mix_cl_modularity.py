@@ -59,6 +59,20 @@ pretrain:
       model: {name: slot_encoder, embedding_size: 4, net: {name: blstm_embedding, hidden_size: 8, num_layers: 1}}
       tests: [open_2]
       clustering: [known]
+    hidden:
+      objective: {name: masked_reconstruction}
+      model: {name: frame_encoder, channels: 4, embedding_size: 4, input: log_magnitude, head_size: 129}
+      num_speakers: [1]
+      segment_s: 0.4
+      tests: [open_2]
+      clustering: [kmeans]
+    predicted:
+      objective: {name: predictive_coding}
+      model: {name: frame_encoder, channels: 4, embedding_size: 4, head_size: 12}
+      num_speakers: [1]
+      segment_s: 0.4
+      tests: [open_2]
+      clustering: [kmeans]
 finetune:
   training: {batch_size: 4, max_examples: 8, valid_every_examples: 4}
   methods:
@@ -95,6 +109,7 @@ separate:
     known: {mode: communities, communities: {method: leiden, num_nodes: 150}}
     kmeans: {mode: global, restarts: 2}
 count: {max_count: 3, num_mixtures: 2, tried_db: [0]}
+prosody: {num_utterances: 2}
 report: {num_examples: 1}
 """
 OF_BINS = {"bins.modularity", "bins.known", "bins.kmeans"}
@@ -120,7 +135,7 @@ def test_every_kind_of_node_is_trained_clustered_and_scored(made: Place) -> None
         assert row.n_failed == 0, row.tag
     assert by_set["open_2"] == ORACLES | OF_BINS | {
         "frames.modularity", "frames.known", "frames.kmeans", "frames_of_mixtures.kmeans", "patches.kmeans",
-        "slots.known", "more_bins.kmeans", "refined", "refined.modularity",
+        "slots.known", "hidden.kmeans", "predicted.kmeans", "more_bins.kmeans", "refined", "refined.modularity",
     }  # fmt: skip
     assert by_set["open_3"] == by_set["noisy_2"] == ORACLES | OF_BINS
     assert "open_1" not in by_set
@@ -151,11 +166,20 @@ def test_the_number_of_signals_is_what_was_found_and_one_speaker_can_be_told(mad
 def test_the_ledger_says_what_each_step_is_told(made: Place) -> None:
     text = (made.exp / "RESULTS.md").read_text()
     ledger = {c[2].strip(): c[3].strip() for c in (line.split("|") for line in text.splitlines()) if len(c) == 6}
-    assert ledger["frames"] == "speaker identity"
+    assert ledger["frames"] == "speaker identity" and ledger["hidden"] == ledger["predicted"] == "none"
     assert ledger["bins"] == ledger["frames_of_mixtures"] == ledger["refined"] == "source signals"
     assert ledger["clustering modularity"] == "none"
     assert ledger["clustering kmeans"] == "the number of speakers"
     assert ledger["limits of that number, bins"] == "the number of speakers of validation mixtures"
+
+
+def test_the_report_tells_how_steady_voices_are(made: Place) -> None:
+    found = json.loads((made.exp / "prosody.json").read_text())
+    assert set(found["steady"]) == {"pitch", "timbre", "energy", "rate"} and set(found["eer"]) >= {"32", "512"}
+    pitch = found["steady"]["pitch"]
+    assert pitch["0.01"]["icc"] > pitch["1"]["icc"] and -1 <= pitch["other recording"]["icc"] <= 1
+    assert "How steady a voice is" in (made.exp / "RESULTS.md").read_text()
+    assert (made.exp / "images" / "prosody.png").is_file() and (made.exp / "images" / "prosody_eer.png").is_file()
 
 
 def test_a_package_is_a_method_and_a_start(made: Place, tmp_path: Path) -> None:
@@ -184,6 +208,8 @@ finetune:
         ("pretrain.methods.bins.objective.scope=all", "scope"),
         ("pretrain.methods.frames.objective.scope=mixture", "nobody else speaks"),
         ("pretrain.methods.bins.digits=true", "digits are too short to mix"),
+        ("pretrain.methods.hidden.model.head_size=12", "set head_size: 129"),
+        ("pretrain.methods.predicted.num_speakers=[2]", "learns from single speakers"),
         ("pretrain.methods.ibm_frames.baseline.mask=psm", "psm is of bins"),
         ("pretrain.methods.bins.package=nowhere", "an objective, a baseline or a package"),
         ("separate.clustering.kmeans.count=estimated", "needs mode: communities"),

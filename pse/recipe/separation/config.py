@@ -236,6 +236,19 @@ class CountConfig:
 
 
 @dataclass(frozen=True)
+class ProsodyConfig:
+    """How steady pitch, timbre, energy and rate of the corpus' speakers are, see pse.scoring.prosody.
+
+    num_utterances: so many of each speaker, spread over all; 0 leaves the study out.
+    """
+
+    num_utterances: int = 0
+
+    def __post_init__(self) -> None:
+        within(self, 0, math.inf, "num_utterances")
+
+
+@dataclass(frozen=True)
 class PaperConfig:
     """A number of the paper to set beside ours: improvement in SDR, in dB, of a condition on a set."""
 
@@ -271,6 +284,7 @@ class SeparationConfig:
     finetune: TrainConfig = field(default_factory=TrainConfig)
     separate: SeparateConfig = field(default_factory=SeparateConfig)
     count: CountConfig = field(default_factory=CountConfig)
+    prosody: ProsodyConfig = field(default_factory=ProsodyConfig)
     score: ScoreConfig = field(default_factory=lambda: ScoreConfig(["si_sdr", "sdr"]))
     report: ReportConfig = field(default_factory=ReportConfig)
 

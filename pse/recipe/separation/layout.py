@@ -22,6 +22,9 @@ TRAIN = "train_"
 DIGITS = "digits"
 NOISE_SETS = {"noise_train": "train", "noise_valid": "valid", "noise_test": "test"}
 
+# Objectives of models whose vectors have to be clustered.
+OF_EMBEDDINGS = ("deep_clustering", "contrastive", "slots", "masked_reconstruction", "predictive_coding")
+
 
 @dataclass(frozen=True)
 class System:
@@ -175,8 +178,7 @@ def trained(ctx: Context, system: System) -> tuple[Path, ...]:
 def gives_embeddings(ctx: Context, system: System) -> bool:
     """Whether what a system is trained to give has to be clustered."""
     method = method_of(ctx, system)
-    trained_so = (method.objective or {}).get("name") in ("deep_clustering", "contrastive", "slots")
-    return trained_so or method.package is not None
+    return method.package is not None or (method.objective or {}).get("name") in OF_EMBEDDINGS
 
 
 def is_clustered(ctx: Context, system: System) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pse.recipe import reporting
 from pse.recipe.options import Context
-from pse.recipe.separation import cluster_tables, count, figures, results
+from pse.recipe.separation import cluster_tables, count, figures, prosody, results
 from pse.recipe.separation.layout import conditions, model_of, rows, scored
 from pse.recipe.separation.score import scores_of
 from pse.recipe.separation.separate import place_of
@@ -15,7 +15,7 @@ from pse.recipe.stage import Task
 
 
 def tasks(ctx: Context) -> list[Task]:
-    """One task: exp/<tag>/RESULTS.md and exp/<tag>/report/index.html."""
+    """exp/<tag>/RESULTS.md and exp/<tag>/report/index.html; before them the study of prosody, where it is asked for."""
     shown = [scores_of(ctx, t, c.name) for t in scored(ctx) for found in rows(ctx, t).values() for c in found]
     page, table = ctx.exp / "report" / "index.html", ctx.exp / "RESULTS.md"
 
@@ -23,10 +23,12 @@ def tasks(ctx: Context) -> list[Task]:
         make_report(ctx, config, table, page)
 
     models = sorted({model_of(ctx, c.system)[1] for c in conditions(ctx)})
-    shown += [p for t in count.tasks(ctx) for p in t.outputs]
+    studies = prosody.tasks(ctx)
+    shown += [p for t in (*count.tasks(ctx), *studies) for p in t.outputs]
     shared = ("corpus.name", "seed", "num_seeds", "sample_rate", "mixture.tests", "score.metrics")
-    reads = ("report", "count", *models, *shared)
-    return [Task("report", "report", reads, tuple(shown), (table, page), ctx.exp, run, made_by="score")]
+    reads = ("report", "count", "prosody", *models, *shared)
+    made = Task("report", "report", reads, tuple(shown), (table, page), ctx.exp, run, made_by="score", wave=1)
+    return [*studies, made]
 
 
 def make_report(ctx: Context, config: Any, table: Path, page: Path) -> None:
@@ -38,7 +40,7 @@ def make_report(ctx: Context, config: Any, table: Path, page: Path) -> None:
     found, notes = results.result_rows(ctx)
     extras = [
         *results.sex_tables(ctx), *results.paper_table(ctx), *cluster_tables.count_table(ctx),
-        *cluster_tables.cluster_tables(ctx), *cluster_tables.ledger(ctx),
+        *cluster_tables.cluster_tables(ctx), *cluster_tables.ledger(ctx), *prosody.tables(ctx),
     ]  # fmt: skip
     about, command = facts(), reporting.command(ctx)
     first, last = found[0].test_set, found[-1].test_set
@@ -55,6 +57,7 @@ def make_report(ctx: Context, config: Any, table: Path, page: Path) -> None:
         *(_embeddings(ctx, test, names) for test, names in order.items()),
         *(_examples(ctx, config, test, names) for test, names in order.items()),
         report.Figures("Quality against training time", figures.by_time(ctx)),
+        report.Figures("How steady a voice is", prosody.pictures(ctx), prosody.ABOUT),
         reporting.learning_curves(ctx),
         report.Text("How this was made", [*sorted(set(notes)), *results.notes_on_data(ctx)], [command]),
     ]
