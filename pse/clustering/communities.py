@@ -10,36 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from random import Random
 
-import numpy as np
 import torch
-from scipy import sparse
-from torch import Tensor, nn
+from torch import Tensor
 
-from pse.clustering.eigen import largest_gap, leading, nme_graph
-from pse.clustering.graph import Graph, SparseGraph, similarity_graph
-from pse.clustering.kmeans import distances, generator, kmeans
-from pse.clustering.modularity import Partition, conductance, dmon_loss, joins
+from pse.clustering.cuts import CUTS, Head, by_kmeans
+from pse.clustering.graph import similarity_graph
+from pse.clustering.kmeans import distances, generator
+from pse.clustering.modularity import Partition, conductance, joins
 from pse.clustering.options import HARDNESS, Communities
-from pse.errors import PseError
+
+__all__ = ["CUTS", "Communes", "Found", "Head", "communities", "counted", "find"]
 
 # Communities of two speakers have fewer edges between them than this takes from what chance would give; where no
 # validation has told better.
 MIN_APART = 0.3
 # Unit vectors whose coordinates differ by less than this are one and the same.
 SAME = 1e-5
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A first cut of a graph. assign: [n, k] of its nodes; everywhere: what gives any points [N, D] theirs, where
-    there is such; final: whether the number of clusters is the answer, and none are to be joined."""
-
-    assign: Tensor
-    everywhere: Callable[[Tensor], Tensor] | None = None
-    final: bool = False
-
 
 
 @dataclass(frozen=True)
@@ -60,6 +47,22 @@ class Found:
         return self.assign.shape[1]
 
 
+@dataclass(frozen=True)
+class Communes:
+    """Communities of some nodes, which any others can join. count: how many; the rest as in `Found`.
+
+    assign: gives points [N, D], of this recording or of another part of it, their communities [N, S]: rows sum to one.
+    """
+
+    count: int
+    assign: Callable[[Tensor], Tensor]
+    modularity: float
+    conductance: float
+    apart: list[float]
+    edge_share: float
+    isolated_share: float
+
+
 def communities(
     points: Tensor,
     weights: Tensor,
@@ -75,7 +78,25 @@ def communities(
     given to communities too. Fewer than two nodes, or none with an edge, are one community.
     Raises PseError where the graph would have too many edges, and where igraph or another package is missing.
     """
-    points = points if points.dtype == torch.float64 else points.float()
+    made = find(points, weights, how, num_speakers=num_speakers, name=name, seed=seed)
+    about = (made.modularity, made.conductance, made.apart, made.edge_share, made.isolated_share)
+    return Found(made.assign(points), *about)
+
+
+# The small network is trained even where all around it is inference, whose tensors autograd does not take.
+@torch.inference_mode(False)
+@torch.no_grad()
+def find(
+    points: Tensor,
+    weights: Tensor,
+    how: Communities,
+    *,
+    num_speakers: int | None = None,
+    name: str = "recording",
+    seed: int = 0,
+) -> Communes:
+    """The communities that `communities` gives all nodes to, before any but the drawn ones have joined them."""
+    points = _widened(points)
     random = generator(seed, f"{name}/communities")
     active = (weights > 0).nonzero().squeeze(1)
     drawn = active[torch.randperm(len(active), generator=random)[: how.num_nodes]]
@@ -84,9 +105,10 @@ def communities(
     if graph is None or graph.total <= 0 or (nodes - nodes[0]).abs().max() < SAME:
         # Nothing tells one node from another, or all are alone: that is one speaker.
         # Where more are known to be there, each has an equal part.
-        whole = points.new_ones(len(points), num_speakers or 1) / (num_speakers or 1)
-        shares = (0.0, 1.0) if graph is None else (graph.edge_share, graph.isolated_share)
-        return Found(whole, 0.0, 0.0, [1.0], *shares)
+        count, shares = num_speakers or 1, (0.0, 1.0) if graph is None else (graph.edge_share, graph.isolated_share)
+        return Communes(
+            count, lambda given: _widened(given).new_ones(len(given), count) / count, 0.0, 0.0, [1.0], *shares
+        )  # fmt: skip
     cut = CUTS[how.method](nodes, graph, how, num_speakers, random)
     if num_speakers and len(cut.assign.argmax(1).unique()) < num_speakers:
         # The graph tells fewer than there are.
@@ -96,11 +118,21 @@ def communities(
     count = num_speakers or (len(found[0].groups) if cut.final else counted(apart, how.min_apart))
     chosen = min(found, key=lambda p: abs(len(p.groups) - count))
     assign = chosen.assign(cut.assign)
-    whole = _nearest(points, nodes, assign) if cut.everywhere is None else chosen.assign(cut.everywhere(points))
-    # What went to clusters that no drawn node is in.
-    whole = whole / whole.sum(1, keepdim=True).clamp_min(1e-6)
-    labels = assign.argmax(1)
-    return Found(whole, chosen.modularity, conductance(labels, graph), apart, graph.edge_share, graph.isolated_share)
+    labels, everywhere = assign.argmax(1), cut.everywhere
+
+    def assigned(given: Tensor) -> Tensor:
+        given = _widened(given)
+        whole = _nearest(given, nodes, assign) if everywhere is None else chosen.assign(everywhere(given))
+        total = whole.sum(1, keepdim=True)
+        # What went to clusters that no drawn node is in, and where nothing is left, equal parts.
+        return torch.where(total > 0, whole / total.clamp_min(1e-30), 1 / whole.shape[1])
+
+    about = (chosen.modularity, conductance(labels, graph), apart, graph.edge_share, graph.isolated_share)
+    return Communes(assign.shape[1], assigned, *about)
+
+
+def _widened(points: Tensor) -> Tensor:
+    return points if points.dtype == torch.float64 else points.float()
 
 
 def counted(apart: list[float], min_apart: float | None) -> int:
@@ -132,107 +164,3 @@ def _nearest(points: Tensor, nodes: Tensor, assign: Tensor) -> Tensor:
     """Assignment [N, S] of any points by their distance to the means of communities [n, S] of nodes."""
     centroids = (assign.T @ nodes) / assign.sum(0).clamp_min(1e-12).unsqueeze(1)
     return torch.softmax(-HARDNESS * distances(points[None], centroids[None])[0], 0).T
-
-
-class Head(nn.Module):
-    """Embedding [.., D] -> probabilities of clusters [.., k]: SELU layers, and dropout on the logits as in DMoN."""
-
-    def __init__(self, width: int, how: Communities, random: torch.Generator) -> None:
-        super().__init__()
-        sizes = [width, *[how.hidden_size] * how.num_layers, how.max_clusters]
-        # Without torch's own first weights, which draw from a generator that is not ours.
-        self.layers = nn.ModuleList(
-            nn.utils.skip_init(nn.Linear, a, b) for a, b in zip(sizes, sizes[1:], strict=False)
-        )  # fmt: skip
-        for layer in self.layers:
-            nn.init.orthogonal_(layer.weight, generator=random)
-            nn.init.zeros_(layer.bias)
-        self.dropout, self.random = how.dropout, random
-
-    def forward(self, points: Tensor) -> Tensor:
-        """Probabilities [.., k]."""
-        for layer in self.layers[:-1]:
-            points = nn.functional.selu(layer(points))
-        logits = self.layers[-1](points)
-        if self.training and self.dropout:
-            kept = torch.rand(logits.shape, generator=self.random).to(logits) >= self.dropout
-            logits = logits * kept / (1 - self.dropout)
-        return logits.softmax(-1)
-
-
-def by_modularity(
-    nodes: Tensor, graph: Graph, how: Communities, num_speakers: int | None, random: torch.Generator
-) -> Cut:
-    """Deep modularity: a network from embedding to cluster, trained on this graph alone."""
-    with torch.inference_mode(False), torch.enable_grad():
-        # A copy: what was made in inference mode cannot be trained on.
-        inputs = nodes.clone()
-        head = Head(inputs.shape[1], how, random).to(inputs)
-        optimiser = torch.optim.Adam(head.parameters(), how.lr)
-        for _ in range(how.steps):
-            optimiser.zero_grad()
-            dmon_loss(head(inputs), graph, how.null_weight, how.collapse_weight).backward()
-            optimiser.step()
-    head.eval().requires_grad_(False)
-    return Cut(head(nodes), head)
-
-
-def by_leiden(nodes: Tensor, graph: Graph, how: Communities, num_speakers: int | None, random: torch.Generator) -> Cut:
-    """Leiden's search for the best modularity (Traag, Waltman & van Eck 2019), by igraph."""
-    try:
-        import igraph
-    except ImportError as error:
-        fix = "pip install igraph, or choose another method"
-        raise PseError("the method leiden needs the package igraph", "communities", fix) from error
-    if not isinstance(graph, SparseGraph):
-        raise PseError("leiden needs a graph of edges", "communities", "set graph.kind: threshold or knn")
-    edges = sparse.triu(graph.matrix).tocoo()
-    peer = igraph.Graph(n=graph.num_nodes, edges=np.stack([edges.row, edges.col], 1))
-    igraph.set_random_number_generator(Random(_number(random)))
-    found = peer.community_leiden("modularity", weights=edges.data, resolution=how.null_weight, n_iterations=-1)
-    return Cut(nn.functional.one_hot(torch.tensor(found.membership)).to(nodes))
-
-
-def by_kmeans(nodes: Tensor, graph: Graph, how: Communities, num_speakers: int | None, random: torch.Generator) -> Cut:
-    """k-means of the embeddings themselves, into as many clusters as speakers where these are known."""
-    return Cut(_kmeans(nodes, num_speakers or how.max_clusters, random))
-
-
-def by_spectral(
-    nodes: Tensor, graph: Graph, how: Communities, num_speakers: int | None, random: torch.Generator
-) -> Cut:
-    """k-means of the leading eigenvectors of the normalised graph (Ng, Jordan & Weiss 2002); the largest gap counts."""
-    return _by_eigenvectors(nodes, graph, how, num_speakers, random)
-
-
-def by_nme(nodes: Tensor, graph: Graph, how: Communities, num_speakers: int | None, random: torch.Generator) -> Cut:
-    """The same on neighbours whose number makes the normalised largest gap best (Park et al., 2003.02405)."""
-    return _by_eigenvectors(nodes, nme_graph(nodes, how.max_clusters), how, num_speakers, random)
-
-
-def _by_eigenvectors(
-    nodes: Tensor, graph: Graph, how: Communities, num_speakers: int | None, random: torch.Generator
-) -> Cut:
-    values, vectors = leading(graph, how.max_clusters + 1)
-    count = num_speakers or largest_gap(values)
-    rows = nn.functional.normalize(vectors[:, :count].to(nodes), dim=1)
-    return Cut(_kmeans(rows, count, random), final=True)
-
-
-def _kmeans(points: Tensor, count: int, random: torch.Generator) -> Tensor:
-    count = min(count, len(points))
-    labels = kmeans(points[None], count, seed=_number(random), restarts=4).labels[0]
-    return nn.functional.one_hot(labels, count).to(points)
-
-
-def _number(random: torch.Generator) -> int:
-    return int(torch.randint(2**31, (), generator=random))
-
-
-CUTS: dict[str, Callable[..., Cut]] = {
-    "modularity": by_modularity,
-    "leiden": by_leiden,
-    "kmeans": by_kmeans,
-    "spectral": by_spectral,
-    "nme": by_nme,
-}

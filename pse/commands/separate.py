@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
 
 def separate_file(model: object, source: Path, target: Path, num_speakers: int | None) -> tuple[str, float]:
     """Separate one file, its channels averaged; returns what was written and the file's duration in seconds."""
-    from pse.inference.separation import separate
+    from pse.inference.separation import separate_and_tell
     from pse.io import audio
 
     samples, rate = audio.read(source)
@@ -44,8 +44,11 @@ def separate_file(model: object, source: Path, target: Path, num_speakers: int |
             told_at = time.monotonic()
             print(f"{source.name}: {100 * done:.0f} %", file=sys.stderr, flush=True)
 
-    wavs = separate(model, samples, rate, num_speakers, progress=progress)
+    wavs, counted_by = separate_and_tell(model, samples, rate, num_speakers, progress=progress)
     for number, wav in enumerate(wavs, 1):
         audio.write(target.with_name(f"{target.stem}_{number}.wav"), wav, rate)
-    told = f"{target.with_suffix('')}_1.wav" + (f" .. _{len(wavs)}.wav" if len(wavs) > 1 else " (one speaker)")
+    told = f"{target.with_suffix('')}_1.wav" + (f" .. _{len(wavs)}.wav" if len(wavs) > 1 else "")
+    if counted_by is not None:
+        told += f": {len(wavs)} speakers" if len(wavs) > 1 else ": one speaker"
+        told += f", counted by {counted_by}"
     return told, len(samples) / rate

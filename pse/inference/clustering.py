@@ -40,8 +40,9 @@ class Nodes:
 
     @classmethod
     def of(cls, model: Any, out: Output) -> Nodes:
-        """Those of a model's output."""
-        return cls(model.node_shape, out.masks if model.slots else None)
+        """Those of a model's output; bins, where the model says nothing of nodes."""
+        slots = getattr(model, "slots", 0)
+        return cls(getattr(model, "node_shape", (1, 1)), out.masks if slots else None)
 
     def magnitudes(self, spectrum: Tensor) -> Tensor:
         """How loud the nodes are, [B, Kn, Fn], of a mixture's spectrum [B, K, F]."""

@@ -17,12 +17,16 @@ class OnlineSeparator(Model):
     """A causal embedding network and its online clusters as one model that streams; `pse.Stream` takes it.
 
     Every `how.segment_frames` frames their bins are given to the clusters so far, which then move. The first
-    segment with speech should hold all speakers. Raises PseError for a network that is not causal or has no
-    embeddings, and for another mode than online.
+    segment with speech should hold all speakers. Raises PseError for a network that is not causal, has no embeddings
+    or has nodes that are not bins, and for another mode than online.
     """
 
     def __init__(self, net: EmbeddingModel, num_speakers: int, how: Clustering | None = None) -> None:
         super().__init__(net.sample_rate, net.normalize)
+        if getattr(net, "slots", 0) or getattr(net, "node_shape", (1, 1)) != (1, 1):
+            kind = "slots" if getattr(net, "slots", 0) else "{} x {} bins and frames".format(*net.node_shape)
+            fix = "train a network with node_bins: 1 and node_frames: 1"
+            raise PseError(f"its nodes are {kind}, single bins are needed", "online separation", fix)
         how = how or Clustering("online")
         if how.mode != "online":
             raise PseError(f"the mode is {how.mode}", "online separation", "set mode: online")

@@ -29,7 +29,8 @@ def save_package(
 ) -> None:
     """Write a package directory, whole or not at all.
 
-    counting: how speakers are counted with a model of embeddings: `estimator` and `threshold`.
+    counting: how speakers are counted with a model of embeddings, as `pse.inference.counting.Counting` has it:
+    `estimator` and `threshold`, or `options` and `soft` of communities.
     """
     from pse.io.tensors import write_tensors
 
@@ -47,11 +48,14 @@ def load_model(path: str | Path) -> Any:
 
     Raises PseError in one line when a file is missing, was changed or does not fit the config.
     """
+    from pse.inference.counting import counting_of
     from pse.models.base import build
 
     directory = Path(path)
     _check_sums(directory)
     config = _config(directory)
+    if config.get("counting") is not None:
+        counting_of(config["counting"], f"{directory / 'config.json'}: counting")
     model = build(config["model"], str(directory / "config.json"))
     load_weights(directory, model)
     model.counting = config.get("counting")

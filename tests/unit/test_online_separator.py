@@ -61,3 +61,18 @@ def test_a_network_that_hears_the_future_is_refused() -> None:
         OnlineSeparator(net, 2)
     with pytest.raises(PseError, match="the mode is global; set mode: online"):
         OnlineSeparator(build(LSTM, "test"), 2, Clustering("global"))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "told"),
+    [
+        (LSTM | {"node_bins": 4}, "its nodes are 4 x 1 bins and frames"),
+        (LSTM | {"node_frames": 2}, "its nodes are 1 x 2 bins and frames"),
+        ({"name": "frame_encoder", "channels": 4, "normalize": "none"}, "its nodes are 129 x 1 bins and frames"),
+        ({"name": "slot_encoder", "net": {"name": "blstm_embedding", "bidirectional": False}}, "its nodes are slots"),
+    ],
+)
+def test_a_network_whose_nodes_are_not_bins_is_refused(mapping: dict, told: str) -> None:
+    with pytest.raises(PseError, match=told) as caught:
+        OnlineSeparator(build(mapping, "test"), 2)
+    assert "\n" not in str(caught.value) and "single bins are needed" in str(caught.value)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pse.clustering.options import Clustering
+from pse.config import plain
 from pse.recipe.options import Context
 from pse.recipe.separation.layout import (
     Condition,
@@ -18,6 +19,7 @@ from pse.recipe.separation.layout import (
     directory,
     estimates,
     gives_embeddings,
+    is_clustered,
     method_of,
     model_of,
     systems,
@@ -182,9 +184,29 @@ def _confusion(mixtures: list[Told], name: str, read_off: ReadOff | None, thresh
     return {"accuracy": sum(t == c for t, c in zip(told, counts, strict=True)) / len(told), "told": table}
 
 
-def best_estimator(found: dict[str, Any]) -> dict[str, Any] | None:
-    """The estimator that is right most often on validation, of what a task of this module wrote, and its threshold."""
+def best_estimator(found: dict[str, Any], known: dict[str, Clustering] | None = None) -> dict[str, Any] | None:
+    """What is right most often on validation, of what a task of this module wrote, as a package says it.
+
+    An estimator with its threshold, or one of the known ways of clustering, by name, with its limit.
+    """
     if not found:
         return None
     name = max(found, key=lambda e: found[e]["accuracy_on_validation"])
-    return {"estimator": name, "threshold": found[name]["threshold"]}
+    threshold, how = found[name]["threshold"], (known or {}).get(name)
+    if how is None:
+        return {"estimator": name, "threshold": threshold}
+    options = how.communities if threshold is None else replace(how.communities, min_apart=threshold)
+    return {"estimator": "communities", "options": plain(options), "soft": how.soft}
+
+
+def packed_with(ctx: Context, system: System) -> dict[str, Any] | None:
+    """How the package of a system says that speakers are counted; None where nothing was counted for it."""
+    from pse.io.jsonl import read_json
+
+    if not is_clustered(ctx, system):
+        return None
+    source = counted_by(ctx, system)
+    found, known = found_in(ctx, source), ways(ctx, source)
+    # What an earlier config counted is not this one's.
+    asked = (*ctx.config.count.estimators, *known)
+    return best_estimator({n: f for n, f in read_json(found).items() if n in asked}, known) if found.is_file() else None

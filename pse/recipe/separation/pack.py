@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pse.io.jsonl import read_json
 from pse.recipe import reporting
 from pse.recipe.options import Context
 from pse.recipe.separation import count
@@ -50,12 +49,10 @@ def pack(ctx: Context, config: Any, system: System) -> None:
     from pse.inference.package import save_package
     from pse.recipe.fitting import load
 
-    model, counted = load(model_of(ctx, system), directory(ctx, system)), count.found_in(ctx, system)
-    # What an earlier config counted is not this one's.
-    is_counted = bool(config.count.estimators) and counted.is_file()
+    model = load(model_of(ctx, system), directory(ctx, system))
     save_package(
         ctx.exp / "package" / system.name, model, model_of(ctx, system)[0], card(ctx, config, system, model),
-        counting=count.best_estimator(read_json(counted)) if is_counted else None,
+        counting=count.packed_with(ctx, system),
     )  # fmt: skip
 
 

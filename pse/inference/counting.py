@@ -1,0 +1,57 @@
+"""How speakers are counted, as a package says it: checked before anything is done with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pse.clustering.count import THRESHOLDED
+from pse.clustering.options import Communities
+from pse.config import bind
+
+Estimator = Literal["eigenvalues", "eigengap", "silhouette", "bic", "gap", "communities"]
+# A package is somebody else's: no useful setting comes near these, and beyond them a machine would be busy for days.
+LIMITS = {"num_nodes": 200_000, "max_clusters": 1000, "hidden_size": 10_000, "num_layers": 100, "steps": 100_000}
+MOST_EDGES = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Counting:
+    """What tells the number of speakers: an estimator of pse.clustering.count, or communities of the nodes.
+
+    threshold: of eigenvalues and silhouettes; None: a usual one. options, soft: of communities, which give the masks
+    too; None: their defaults. Raises ValueError for what does not belong to the estimator, and for sizes that only
+    a package made to do harm has.
+    """
+
+    estimator: Estimator = "silhouette"
+    threshold: float | None = None
+    options: Communities | None = None
+    soft: bool = False
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and self.estimator not in THRESHOLDED:
+            raise ValueError(f"{self.estimator} has no threshold")
+        if self.estimator != "communities" and (self.options is not None or self.soft):
+            raise ValueError(f"options and soft are of communities, not of {self.estimator}")
+        for name, most in LIMITS.items():
+            if getattr(self.how, name) > most:
+                raise ValueError(f"{name} must be at most {most:,}, got {getattr(self.how, name):.3g}")
+        if self.how.graph.max_edges > MOST_EDGES:
+            raise ValueError(f"max_edges must be at most {MOST_EDGES:,}, got {self.how.graph.max_edges:.3g}")
+
+    @property
+    def how(self) -> Communities:
+        """How communities are made."""
+        return self.options or Communities()
+
+    @property
+    def name(self) -> str:
+        """What a user is told: the estimator, of communities with their method."""
+        return f"communities ({self.how.method})" if self.estimator == "communities" else self.estimator
+
+
+def counting_of(mapping: Any, where: str | Path) -> Counting:
+    """That of a package's mapping. Raises PseError for unknown names and keys, and values that make no sense."""
+    return bind(Counting, mapping, where)

@@ -1,0 +1,69 @@
+"""How a package says that speakers are counted: what stage pack writes, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from pse.clustering.options import Clustering, Communities
+from pse.config import plain
+from pse.errors import PseError
+from pse.inference.package import load_model, save_package
+from pse.models.base import build
+from pse.recipe.separation.count import best_estimator
+
+NET = {"name": "blstm_embedding", "hidden_size": 8, "num_layers": 1, "embedding_size": 4}
+HOW = Communities(num_nodes=300, steps=40)
+COUNTING = {"estimator": "communities", "options": plain(HOW)}
+
+
+@pytest.mark.parametrize(
+    ("counting", "told"),
+    [
+        ("communities", "must be a mapping"),
+        (["communities"], "must be a mapping"),
+        ({"estimator": "__import__('os').system('touch x')"}, "is not a choice"),
+        ({"estimator": "communities", "options": {"method": "os.system"}}, "is not a choice"),
+        ({"estimator": "communities", "options": {"steps": 10**15}}, "steps must be at most"),
+        ({"estimator": "communities", "options": {"steps": "many"}}, "must be int"),
+        ({"estimator": "communities", "options": {"graph": {"max_edges": 10**15}}}, "max_edges must be at most"),
+        ({"estimator": "communities", "options": {"graph": []}}, "must be a mapping"),
+        ({"estimator": "communities", "options": {"import": "os"}}, "unknown key 'import'"),
+        ({"estimator": "communities", "options": {"min_apart": 10**400}}, "must be float"),
+        ({"estimator": "communities", "threshold": 0.5}, "communities has no threshold"),
+        ({"estimator": "bic", "threshold": 0.5}, "bic has no threshold"),
+        ({"estimator": "silhouette", "options": {}}, "options and soft are of communities"),
+        ({"estimator": "silhouette", "soft": "yes"}, "must be bool"),
+        (False, "must be a mapping"),
+    ],
+)
+def test_a_package_that_counts_by_nonsense_is_refused_in_one_line(tmp_path: Path, counting: object, told: str) -> None:
+    save_package(tmp_path / "m", build(NET, "test"), NET, "card", COUNTING)
+    path, sums = tmp_path / "m" / "config.json", tmp_path / "m" / "SHA256SUMS"
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"counting": counting}))
+    with pytest.raises(PseError, match="does not match its sum"):
+        load_model(tmp_path / "m")
+    sums.write_text(sums.read_text().replace(before, hashlib.sha256(path.read_bytes()).hexdigest()))
+    with pytest.raises(PseError, match=told) as caught:
+        load_model(tmp_path / "m")
+    assert "\n" not in str(caught.value) and "counting" in str(caught.value)
+
+
+def test_the_package_gets_what_was_right_most_often_on_validation() -> None:
+    found = {
+        "silhouette": {"accuracy_on_validation": 0.5, "threshold": 0.2},
+        "mine": {"accuracy_on_validation": 0.7, "threshold": 0.4},
+        "set": {"accuracy_on_validation": 0.7, "threshold": None},
+    }
+    fixed = Clustering("communities", count="estimated", soft=True, communities=Communities(min_apart=0.1))
+    known = {"mine": Clustering("communities", count="estimated", communities=HOW), "set": fixed}
+    best = best_estimator(found, known)
+    assert best == {"estimator": "communities", "options": plain(HOW) | {"min_apart": 0.4}, "soft": False}
+    assert best_estimator({"set": found["set"]}, known)["options"]["min_apart"] == 0.1
+    found["silhouette"]["accuracy_on_validation"] = 0.7
+    assert best_estimator(found, known) == {"estimator": "silhouette", "threshold": 0.2}
+    assert best_estimator({}, known) is None
