@@ -193,13 +193,14 @@ finetune:
   methods:
     more: {{start: dc, objective: {{name: deep_clustering}}, tests: [open_2], clustering: [kmeans]}}
 """
-    place = Place(tmp_path, DIRECTORY, TINY[: TINY.index("pretrain:")] + config + TINY[TINY.index("separate:") :])
-    place.run("--nj", "1")
-    ours = {r.tag: r for r in parse((place.exp / "RESULTS.md").read_text()) if r.test_set.startswith("open_2")}
+    path, exp = tmp_path / "packages.yaml", made.exp.with_name("u")
+    path.write_text(TINY[: TINY.index("pretrain:")] + config + TINY[TINY.index("separate:") :])
+    made.run("--nj", "1", "--config", str(path), "--tag", "u", "--stage", "pretrain")
+    ours = {r.tag: r for r in parse((exp / "RESULTS.md").read_text()) if r.test_set.startswith("open_2")}
     theirs = {r.tag: r for r in parse((made.exp / "RESULTS.md").read_text()) if r.test_set.startswith("open_2")}
     assert ours["dc.kmeans"].values["si_sdr_i"] == theirs["bins.kmeans"].values["si_sdr_i"]
     assert ours["dc.kmeans"].params == theirs["bins.kmeans"].params and "more.kmeans" in ours
-    assert not (place.exp / "package" / "dc").exists()
+    assert not (exp / "package" / "dc").exists()
 
 
 @pytest.mark.parametrize(

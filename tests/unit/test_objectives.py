@@ -52,7 +52,7 @@ class Passing(nn.Module):
 
 def test_the_ways_of_training_are_found_by_name() -> None:
     of_speech = "contrastive_mixtures distillation pseudo_se snr_regression supervised"
-    of_mixtures = "contrastive deep_clustering mask_inference refinement slots"
+    of_mixtures = "contrastive deep_clustering mask_inference masked_reconstruction predictive_coding refinement slots"
     assert names("objective") == sorted((of_speech + " " + of_mixtures).split())
 
 
