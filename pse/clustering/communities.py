@@ -1,7 +1,7 @@
 """Communities of similar embeddings, and how many there are: deep modularity, and what it is compared with.
 
 Some nodes are drawn and joined to a graph; they are cut into more clusters than there can be speakers;
-clusters are joined again while that raises modularity; all nodes then go where those of the graph went.
+clusters are joined again, the pair that is best for modularity first; all nodes then go where those of the graph went.
 Source: Ochieng, 2305.10652, with DMoN (2006.16904) for the cut. The joining is ours: DMoN as published fills
 all the clusters that it is given.
 """
@@ -14,13 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pse.clustering.cuts import CUTS, Head, by_kmeans
+from pse.clustering.cuts import CUTS, by_kmeans
 from pse.clustering.graph import similarity_graph
 from pse.clustering.kmeans import distances, generator
 from pse.clustering.modularity import Partition, conductance, joins
 from pse.clustering.options import HARDNESS, Communities
-
-__all__ = ["CUTS", "Communes", "Found", "Head", "communities", "counted", "find"]
 
 # Communities of two speakers have fewer edges between them than this takes from what chance would give; where no
 # validation has told better.
@@ -31,56 +29,20 @@ SAME = 1e-5
 
 @dataclass(frozen=True)
 class Found:
-    """What was found. assign: [N, S] of all nodes, rows sum to one; modularity, conductance: of the nodes drawn;
-    apart: 1 - edges over those of the null model, of the two nearest of c = 1, 2, .. communities."""
+    """Communities of some nodes, which any others can join.
 
-    assign: Tensor
-    modularity: float
-    conductance: float
-    apart: list[float]
-    edge_share: float
-    isolated_share: float
-
-    @property
-    def count(self) -> int:
-        """How many communities there are."""
-        return self.assign.shape[1]
-
-
-@dataclass(frozen=True)
-class Communes:
-    """Communities of some nodes, which any others can join. count: how many; the rest as in `Found`.
-
-    assign: gives points [N, D], of this recording or of another part of it, their communities [N, S]: rows sum to one.
+    count: how many; shares: gives points [N, D], of this recording or of another part of it, their communities [N, S]:
+    rows sum to one. modularity, conductance: of the nodes drawn; apart: 1 - edges over those of the null model, of the
+    two nearest of c = 1, 2, .. communities.
     """
 
     count: int
-    assign: Callable[[Tensor], Tensor]
+    shares: Callable[[Tensor], Tensor]
     modularity: float
     conductance: float
     apart: list[float]
     edge_share: float
     isolated_share: float
-
-
-def communities(
-    points: Tensor,
-    weights: Tensor,
-    how: Communities,
-    *,
-    num_speakers: int | None = None,
-    name: str = "recording",
-    seed: int = 0,
-) -> Found:
-    """Communities of unit vectors [N, D], of which those with a weight [N] above 0 are nodes.
-
-    num_speakers: as many, where that is known; None: as many as the graph tells. Nodes without weight are
-    given to communities too. Fewer than two nodes, or none with an edge, are one community.
-    Raises PseError where the graph would have too many edges, and where igraph or another package is missing.
-    """
-    made = find(points, weights, how, num_speakers=num_speakers, name=name, seed=seed)
-    about = (made.modularity, made.conductance, made.apart, made.edge_share, made.isolated_share)
-    return Found(made.assign(points), *about)
 
 
 # The small network is trained even where all around it is inference, whose tensors autograd does not take.
@@ -94,8 +56,13 @@ def find(
     num_speakers: int | None = None,
     name: str = "recording",
     seed: int = 0,
-) -> Communes:
-    """The communities that `communities` gives all nodes to, before any but the drawn ones have joined them."""
+) -> Found:
+    """Communities of unit vectors [N, D], of which those with a weight [N] above 0 are nodes; all on the processor.
+
+    num_speakers: as many, where that is known; None: as many as the graph tells. Nodes without weight can be
+    given to communities too. Fewer than two nodes, or none with an edge, are one community.
+    Raises PseError where the graph would have too many edges, and where igraph or another package is missing.
+    """
     points = _widened(points)
     random = generator(seed, f"{name}/communities")
     active = (weights > 0).nonzero().squeeze(1)
@@ -106,7 +73,7 @@ def find(
         # Nothing tells one node from another, or all are alone: that is one speaker.
         # Where more are known to be there, each has an equal part.
         count, shares = num_speakers or 1, (0.0, 1.0) if graph is None else (graph.edge_share, graph.isolated_share)
-        return Communes(
+        return Found(
             count, lambda given: _widened(given).new_ones(len(given), count) / count, 0.0, 0.0, [1.0], *shares
         )  # fmt: skip
     cut = CUTS[how.method](nodes, graph, how, num_speakers, random)
@@ -128,7 +95,7 @@ def find(
         return torch.where(total > 0, whole / total.clamp_min(1e-30), 1 / whole.shape[1])
 
     about = (chosen.modularity, conductance(labels, graph), apart, graph.edge_share, graph.isolated_share)
-    return Communes(assign.shape[1], assigned, *about)
+    return Found(assign.shape[1], assigned, *about)
 
 
 def _widened(points: Tensor) -> Tensor:

@@ -110,17 +110,6 @@ def joins(assign: Tensor, graph: Graph, null_weight: float = 1.0) -> list[Partit
     return [*made, Partition(groups, found.modularity(null_weight))]
 
 
-def merged(assign: Tensor, graph: Graph, null_weight: float = 1.0) -> Tensor:
-    """Clusters joined, the best pair first, as long as that raises Q: [N, k'], k' <= k. Q never falls."""
-    made = joins(assign, graph, null_weight)
-    chosen = made[0]
-    for partition in made[1:]:
-        if partition.modularity <= chosen.modularity:
-            break
-        chosen = partition
-    return chosen.assign(assign)
-
-
 def conductance(labels: Tensor, graph: Graph) -> float:
     """Mean over the clusters of what of their edges leads out: cut / min(volume, rest); 0 where one cluster has all."""
     found = blocks(torch.nn.functional.one_hot(labels).double(), graph)

@@ -35,14 +35,10 @@ def read_split(path: Path) -> dict[str, str]:
     return {r["id"]: WORDS[r["split"]] for r in rows}
 
 
-def draw_split(
-    recordings: Iterable[Recording], num_valid: int, num_open: int, seed: int, keep_shares: bool = False
-) -> dict[str, str]:
+def draw_split(recordings: Iterable[Recording], num_valid: int, num_open: int, seed: int) -> dict[str, str]:
     """Speaker -> train, valid or open: so many speakers drawn for the last two, women and men in turn.
 
-    keep_shares: instead, the rarer sex has the share of each part that it has of all speakers, and where six
-    are there two speakers or half of it at least. Of 12 women among 60, two times ten speakers then take four
-    and not ten. Raises PseError when that leaves fewer than two to train on.
+    Raises PseError when that leaves fewer than two to train on.
     """
     sex = {r.speaker: r.category for r in recordings}
     if len(sex) < num_valid + num_open + 2:
@@ -50,27 +46,10 @@ def draw_split(
         raise PseError(what, "data", "set data.valid_speakers and data.open_speakers to less, or add speakers")
     order = [str(s) for s in np.random.default_rng(seed).permutation(sorted(sex))]
     women, others = ([s for s in order if (sex[s] == "F") == is_woman] for is_woman in (True, False))
-    if keep_shares:
-        return _shared(*sorted((women, others), key=len), num_valid, num_open)
     mixed = [s for pair in zip(women, others, strict=False) for s in pair]
     mixed += [s for s in (*women, *others) if s not in mixed]
     parts = ["open"] * num_open + ["valid"] * num_valid + ["train"] * (len(mixed) - num_open - num_valid)
     return {str(s): part for s, part in zip(mixed, parts, strict=True)}
-
-
-def _shared(few: list[str], many: list[str], num_valid: int, num_open: int) -> dict[str, str]:
-    """Speaker -> part, with the share of the few in each part that they have of all."""
-    share, least = len(few) / (len(few) + len(many)), 2 if len(few) >= 6 else 0
-    split = {}
-    few, many = list(few), list(many)
-    for part, size in (("open", num_open), ("valid", num_valid)):
-        of_few = min(len(few), max(min(least, size // 2), round(share * size)))
-        # Where the others run out, more of the few are taken.
-        of_few = max(of_few, size - len(many))
-        chosen = few[:of_few] + many[: size - of_few]
-        few, many = few[of_few:], many[size - of_few :]
-        split |= dict.fromkeys(chosen, part)
-    return split | dict.fromkeys((*few, *many), "train")
 
 
 def check_disjoint(sets: Mapping[str, Iterable[Recording]], where: str = "data") -> None:

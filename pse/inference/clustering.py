@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pse.clustering.communities import Found, communities
+from pse.clustering.communities import Found, find
 from pse.clustering.kmeans import distances, enough, kmeans
 from pse.clustering.masks import binary_masks, permutations, permuted, silenced, soft_masks
 from pse.clustering.online import OnlineClusters
@@ -124,9 +124,10 @@ def _communities(
     embeddings: Tensor, active: Tensor, name: str, num_speakers: int | None, how: Clustering
 ) -> tuple[Tensor, Found]:
     """Masks [S, Kn, Fn] of one recording's nodes."""
-    vectors, weights = points(embeddings[None])[0], bins(active[None])[0].float()
-    found = communities(vectors, weights, how.communities, num_speakers=num_speakers, name=name)
-    assign = unflattened(found.assign.T, active.shape[0])[None]
+    # Graphs are of the processor.
+    vectors, weights = points(embeddings[None])[0].cpu(), bins(active[None])[0].float().cpu()
+    found = find(vectors, weights, how.communities, num_speakers=num_speakers, name=name)
+    assign = unflattened(found.shares(vectors).T, active.shape[0])[None].to(active.device)
     if how.soft:
         return silenced(assign.float(), active[None], how.silent)[0], found
     return binary_masks(assign.argmax(1), assign.shape[1], active[None], how.silent)[0], found

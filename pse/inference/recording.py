@@ -93,7 +93,7 @@ def as_counted(vectors: Tensor, weights: Tensor, counting: Counting) -> Speakers
         made = find(vectors.cpu(), weights.cpu(), counting.how)
 
         def shares(given: Tensor) -> Tensor:
-            whole = made.assign(given.cpu()).to(given.device)
+            whole = made.shares(given.cpu()).to(given.device)
             return whole if counting.soft else functional.one_hot(whole.argmax(1), made.count).float()
 
         return Speakers(made.count, shares)

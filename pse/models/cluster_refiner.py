@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from pse.clustering.kmeans import enough, kmeans
@@ -18,11 +18,11 @@ from pse.clustering.masks import binary_masks
 from pse.errors import PseError
 from pse.losses.activity import THRESHOLD_DB, activity, bins, points, unflattened
 from pse.models import conv_tasnet
-from pse.models.base import Model, Output, build, measure_level, require_positive
+from pse.models.base import Output, measure_level, require_positive
 from pse.models.conv_tasnet import ConvTasNet
-from pse.models.embedding import EmbeddingModel
 from pse.models.layers import Pointwise, make_norm, overlap_add
 from pse.models.nodes import expanded, pooled
+from pse.models.on_clusters import OnClusters
 
 
 class Refiner(ConvTasNet):
@@ -50,7 +50,7 @@ class Refiner(ConvTasNet):
         return overlap_add(found.to(mix.dtype), self.stride)[:, :num_samples]
 
 
-class ClusterRefiner(Model):
+class ClusterRefiner(OnClusters):
     """A frozen embedding net, k-means of its nodes, and a small network that gives each cluster's waveform.
 
     net: the mapping of an embedding model of any node shape, whose trained weights are the first ones (`start`) and
@@ -76,48 +76,17 @@ class ClusterRefiner(Model):
         num_repeats: int = 2,
         mask_activation: Literal["sigmoid", "relu"] = "sigmoid",
     ) -> None:
-        inner = build(net, "net")
-        if not isinstance(inner, EmbeddingModel) or inner.embed is None:
-            raise ValueError(f"net must be an embedding model, got {net.get('name')!r}")
-        super().__init__(inner.sample_rate, inner.normalize)
-        require_positive(num_masks=num_masks, restarts=restarts)
-        if num_masks < 2:
-            raise ValueError(f"num_masks must be at least 2, got {num_masks}")
-        self.net, self.transform, self.num_masks, self.restarts = inner, inner.transform, num_masks, restarts
-        self.node_shape, self.slots = inner.node_shape, inner.slots
+        super().__init__(net, num_masks)
+        require_positive(restarts=restarts)
+        self.restarts = restarts
         self.net.requires_grad_(False).eval()
         sizes = {
             "num_filters": num_filters, "filter_length": filter_length, "stride": stride, "num_blocks": num_blocks,
             "bottleneck_channels": bottleneck_channels, "hidden_channels": hidden_channels, "num_repeats": num_repeats,
             "skip_channels": skip_channels, "kernel_size": kernel_size, "mask_activation": mask_activation,
-            "sample_rate": inner.sample_rate,
+            "sample_rate": self.sample_rate,
         }  # fmt: skip
         self.refiner = Refiner(sizes)
-
-    @property
-    def causal(self) -> bool:
-        """False: clusters are of the whole signal."""
-        return False
-
-    def receptive_field_samples(self) -> None:
-        """None: clusters are of the whole signal."""
-        return None
-
-    def algorithmic_latency_samples(self) -> None:
-        """None: the whole signal."""
-        return None
-
-    def started_from(self) -> nn.Module:
-        """The part that takes the weights of an earlier training: the embedding net."""
-        return self.net
-
-    def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
-        """Hand them to the embedding net."""
-        self.net.set_statistics(mean, deviation)
-
-    def log_magnitude(self, spectrum: Tensor) -> Tensor:
-        """Log magnitudes [B, F, K] of a spectrum [B, K, F], as the embedding net has them."""
-        return self.net.log_magnitude(spectrum)
 
     def train(self, mode: bool = True) -> ClusterRefiner:
         """Train or not, but for the embedding net, which hears no noise and drops nothing."""

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from pse.clustering.kmeans import enough, fit
 from pse.losses.activity import THRESHOLD_DB, activity, bins, points, unflattened
-from pse.models.base import Model, Output, build, require_positive
-from pse.models.embedding import LOG_FLOOR, EmbeddingModel
+from pse.models.base import Output, require_positive
+from pse.models.embedding import LOG_FLOOR
+from pse.models.on_clusters import OnClusters
 
 
-class UnfoldedClustering(Model):
+class UnfoldedClustering(OnClusters):
     """An embedding net, `iterations` of soft k-means, and BLSTM layers that give the final masks.
 
     net: the mapping of an embedding model, whose trained weights are the first ones (`start`). num_masks:
@@ -35,48 +36,16 @@ class UnfoldedClustering(Model):
         hidden_size: int = 300,
         num_layers: int = 1,
     ) -> None:
-        inner = build(net, "net")
-        if not isinstance(inner, EmbeddingModel) or inner.embed is None:
-            raise ValueError(f"net must be an embedding model, got {net.get('name')!r}")
-        if inner.node_shape != (1, 1):
+        super().__init__(net, num_masks)
+        if self.node_shape != (1, 1):
             raise ValueError("net must give every bin an embedding: set node_bins: 1 and node_frames: 1")
-        super().__init__(inner.sample_rate, inner.normalize)
-        require_positive(
-            num_masks=num_masks, iterations=iterations, hidden_size=hidden_size, num_layers=num_layers
-        )  # fmt: skip
-        if num_masks < 2 or not hardness > 0:
-            raise ValueError(f"num_masks must be at least 2 and hardness above 0, got {num_masks} and {hardness}")
-        self.net, self.transform, self.num_masks = inner, inner.transform, num_masks
-        self.node_shape, self.slots = inner.node_shape, inner.slots
+        require_positive(iterations=iterations, hidden_size=hidden_size, num_layers=num_layers)
+        if not hardness > 0:
+            raise ValueError(f"hardness must be above 0, got {hardness}")
         self.iterations, self.hardness = iterations, hardness
         num_bins = self.transform.num_bins
         self.lstm = nn.LSTM(2 * num_bins, hidden_size, num_layers, batch_first=True, bidirectional=True)
         self.leave = nn.Linear(2 * hidden_size, num_bins)
-
-    @property
-    def causal(self) -> bool:
-        """False: clusters are of the whole signal."""
-        return False
-
-    def receptive_field_samples(self) -> None:
-        """None: a recurrent network remembers everything."""
-        return None
-
-    def algorithmic_latency_samples(self) -> None:
-        """None: the whole signal."""
-        return None
-
-    def started_from(self) -> nn.Module:
-        """The part that takes the weights of an earlier training: the embedding net."""
-        return self.net
-
-    def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
-        """Hand them to the embedding net."""
-        self.net.set_statistics(mean, deviation)
-
-    def log_magnitude(self, spectrum: Tensor) -> Tensor:
-        """Log magnitudes [B, F, K] of a spectrum [B, K, F], as the embedding net has them."""
-        return self.net.log_magnitude(spectrum)
 
     def process(self, mix: Tensor) -> Output:
         """Embeddings, masks [B, S, K, F] and estimates [B, S, T] of mix: [B, T]."""

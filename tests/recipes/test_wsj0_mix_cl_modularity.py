@@ -108,7 +108,7 @@ separate:
     modularity: {mode: communities, count: estimated, soft: true, communities: {num_nodes: 150, steps: 10}}
     known: {mode: communities, communities: {method: leiden, num_nodes: 150}}
     kmeans: {mode: global, restarts: 2}
-count: {max_count: 3, num_mixtures: 2, tried_db: [0]}
+count: {estimators: [silhouette], max_count: 3, num_mixtures: 2, tried_db: [0]}
 prosody: {num_utterances: 2}
 report: {num_examples: 1}
 """
@@ -165,7 +165,9 @@ def test_the_number_of_signals_is_what_was_found_and_one_speaker_can_be_told(mad
 
 def test_the_ledger_says_what_each_step_is_told(made: Place) -> None:
     text = (made.exp / "RESULTS.md").read_text()
-    ledger = {c[2].strip(): c[3].strip() for c in (line.split("|") for line in text.splitlines()) if len(c) == 6}
+    rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
+    ledger = {c[2]: c[3] for c in rows if len(c) == 7 and c[1] in STAGES}
+    assert {c[2]: c[4] for c in rows if len(c) == 7}["hidden"] == "speaker identity"
     assert ledger["frames"] == "speaker identity" and ledger["hidden"] == ledger["predicted"] == "none"
     assert ledger["bins"] == ledger["frames_of_mixtures"] == ledger["refined"] == "source signals"
     assert ledger["clustering modularity"] == "none"
@@ -213,6 +215,7 @@ finetune:
         ("pretrain.methods.predicted.num_speakers=[2]", "learns from single speakers"),
         ("pretrain.methods.ibm_frames.baseline.mask=psm", "psm is of bins"),
         ("pretrain.methods.bins.package=nowhere", "an objective, a baseline or a package"),
+        ("separate.clustering.silhouette={}", "silhouette has the name of an estimator of count"),
         ("separate.clustering.kmeans.count=estimated", "needs mode: communities"),
         ("separate.clustering.modularity.communities.graph.threshold=1.5", "threshold must be from 0"),
         ("mixture.tests.noisy_2.conditions.overlap=[0.5, 2]", "overlap must be two numbers"),

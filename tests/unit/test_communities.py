@@ -1,16 +1,26 @@
 """Laws of communities: how many there are, and who belongs to which."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from scipy import sparse
 
-from pse.clustering.communities import CUTS, Head, communities, counted
+from pse.clustering.communities import counted, find
+from pse.clustering.cuts import CUTS, Head
 from pse.clustering.eigen import largest_gap, leading
 from pse.clustering.graph import SparseGraph, similarity_graph
 from pse.clustering.kmeans import generator
 from pse.clustering.modularity import normalised_mutual_information
 from pse.clustering.options import Communities, GraphOptions
+
+
+def communities(points: torch.Tensor, weights: torch.Tensor, how: Communities, **more) -> SimpleNamespace:
+    """What is found, and the communities of all points."""
+    made = find(points, weights, how, **more)
+    return SimpleNamespace(assign=made.shares(points), **vars(made))
+
 
 METHODS = ["modularity", "leiden", "spectral", "kmeans"]
 

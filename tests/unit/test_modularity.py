@@ -13,7 +13,6 @@ from pse.clustering.modularity import (
     conductance,
     dmon_loss,
     joins,
-    merged,
     modularity,
     normalised_mutual_information,
 )
@@ -154,7 +153,10 @@ def test_lopsided_edges_and_loops_are_refused() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_merging_never_lowers_modularity_and_ends_where_no_pair_would_raise_it(seed: int) -> None:
     graph, many = random_graph(seed), one_hot(torch.arange(40))
-    fewer = merged(many, graph)
+    made = joins(many, graph)
+    fewer = max(made, key=lambda p: p.modularity).assign(many)
+    assert [len(p.groups) for p in made] == list(range(40, 0, -1))
+    assert made[0].modularity == pytest.approx(float(modularity(many, graph)), abs=1e-6)
     assert float(modularity(fewer, graph)) >= float(modularity(many, graph))
     assert (blocks(fewer, graph).gains() <= 1e-12).all()
     assert torch.equal(fewer.sum(1), torch.ones(40, dtype=torch.float64))
@@ -165,7 +167,8 @@ def test_two_cliques_with_a_weak_bridge_are_two() -> None:
     matrix = np.block([[clique, np.zeros((10, 10))], [np.zeros((10, 10)), clique]])
     matrix[9, 10] = matrix[10, 9] = 0.1
     graph = SparseGraph(sparse.csr_array(matrix))
-    found = merged(one_hot(torch.arange(20)), graph).argmax(1)
+    alone = one_hot(torch.arange(20))
+    found = max(joins(alone, graph), key=lambda p: p.modularity).assign(alone).argmax(1)
     assert len(found.unique()) == 2
     assert len(found[:10].unique()) == len(found[10:].unique()) == 1
 

@@ -61,5 +61,5 @@ def test_silence_gives_finite_masks(model) -> None:
 
 @pytest.mark.parametrize("keys", [{"net": {"name": "gru_mask", "hidden_size": 8}}, {"num_masks": 1}, {"hardness": 0.0}])
 def test_what_does_not_fit_is_refused(keys: dict[str, object]) -> None:
-    with pytest.raises(Exception, match="embedding model|at least 2"):
+    with pytest.raises(Exception, match="embedding model|at least 2|hardness must be above 0"):
         build(WHOLE | keys, "test")

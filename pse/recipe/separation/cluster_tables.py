@@ -68,15 +68,17 @@ def ledger(ctx: Context) -> list[Extra]:
     lines = []
     for stage in ("pretrain", "finetune"):
         packed = {n: m for n, m in getattr(ctx.config, stage).methods.items() if m.package is not None}
-        lines += [[stage, name, "see its card", str(method.package)] for name, method in packed.items()]
+        lines += [[stage, name, "see its card", "-", str(method.package)] for name, method in packed.items()]
         for system in (s for s in trainings(ctx, stage) if s.seed is None):
             method = method_of(ctx, system)
-            lines.append([stage, system.method, labels(method, stage), method.start or "-"])
+            judged = "speaker identity" if method.num_speakers == [1] else "source signals"
+            lines.append([stage, system.method, labels(method, stage), judged, method.start or "-"])
     for task in count.tasks(ctx):
         chosen = any(f["threshold"] is not None for f in read_json(task.outputs[0]).values())
         told = "the number of speakers of validation mixtures" if chosen else "none"
-        lines.append(["enhance", f"limits of that number, {task.name.removeprefix('count.')}", told, "-"])
+        lines.append(["enhance", f"limits of that number, {task.name.removeprefix('count.')}", told, "-", "-"])
     for name, how in ctx.config.separate.clustering.items():
         told = "none" if how.count == "estimated" else "the number of speakers"
-        lines.append(["enhance", f"clustering {name}", "source signals" if how.needs_sources else told, "-"])
-    return [Extra("Supervision: what each step is told", ["stage", "step", "labels", "starts from"], lines)]
+        lines.append(["enhance", f"clustering {name}", "source signals" if how.needs_sources else told, "-", "-"])
+    headings = ["stage", "step", "labels", "best weights chosen by (validation)", "starts from"]
+    return [Extra("Supervision: what each step is told", headings, lines)]

@@ -292,6 +292,8 @@ class SeparationConfig:
         within(self, 1, 1000, "num_seeds")
         within(self, 0, MAX_SEED - self.num_seeds, "seed")
         within(self, *SAMPLE_RATES_HZ, "sample_rate")
+        if twice := sorted(set(self.count.estimators) & set(self.separate.clustering)):
+            raise ValueError(f"separate.clustering.{twice[0]} has the name of an estimator of count; give it another")
         for name, method in (self.pretrain.methods | self.finetune.methods).items():
             for key, known in (("tests", self.mixture.tests), ("clustering", self.separate.clustering)):
                 if unknown := sorted(set(getattr(method, key) or ()) - set(known)):

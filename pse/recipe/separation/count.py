@@ -37,8 +37,9 @@ Told = tuple[int, dict[str, tuple[int, list[float]]]]
 
 
 def _leading(curve: list[float], threshold: float) -> int:
-    """1 and all further numbers up to the first whose value is too small, as `communities.counted`."""
-    return 1 + next((n for n, v in enumerate(curve[1:]) if v < threshold), len(curve) - 1)
+    from pse.clustering.communities import counted
+
+    return counted(curve, threshold)
 
 
 READ_OFF: dict[str, ReadOff] = {
@@ -136,7 +137,7 @@ def _counted(ctx: Context, config: Any, system: System, part: str, spread_db: fl
     """What is told of mixtures of 1 to max_count speakers of a set."""
     import torch
 
-    from pse.clustering.communities import communities
+    from pse.clustering.communities import find
     from pse.clustering.count import count_sources
     from pse.data.speech_mixture import SpeakerSampler
     from pse.inference.clustering import Nodes
@@ -163,7 +164,7 @@ def _counted(ctx: Context, config: Any, system: System, part: str, spread_db: fl
                 told = count_sources(estimator, vectors, weights, config.count.max_count)
                 found[estimator] = (int(told.count), told.curve[0].tolist())
             for way, how in ways(ctx, system).items():
-                seen = communities(vectors[0], weights[0], how.communities, name=f"{name}-{number}")
+                seen = find(vectors[0], weights[0], how.communities, name=f"{name}-{number}")
                 found[way] = (seen.count, seen.apart)
             yield count, found
 
