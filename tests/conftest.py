@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import settings
 
@@ -12,6 +14,23 @@ from tests.recipe_place import Place
 settings.register_profile("same_examples", derandomize=True, deadline=None)
 settings.register_profile("new_examples", deadline=None)
 settings.load_profile("same_examples")
+
+# As many threads as there are cores for each of several test processes are slower than one.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For several test processes: what is made once for a file, or for all who read `finished`, is made in one.
+
+    Files with slow tests come first, so that no process has one left when the others have ended.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+    readers = {item.path for item in items if "finished" in getattr(item, "fixturenames", ())}
+    for item in items:
+        group = "finished" if item.path in readers else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
