@@ -61,10 +61,14 @@ class Head(nn.Module):
 def by_modularity(
     nodes: Tensor, graph: Graph, how: Communities, num_speakers: int | None, random: torch.Generator
 ) -> Cut:
-    """Deep modularity: a network from embedding to cluster, trained on this graph alone."""
+    """Deep modularity: a network from embedding to cluster, trained on this graph alone.
+
+    With a graph convolution its first layer is SELU(D^-1/2 A D^-1/2 X W + X V), as in DMoN (2006.16904).
+    """
+    convolved = how.features == "graph_convolution"
     with torch.inference_mode(False), torch.enable_grad():
         # A copy: what was made in inference mode cannot be trained on.
-        inputs = nodes.clone()
+        inputs = torch.cat([nodes, neighbourhoods(nodes, graph)], 1) if convolved else nodes.clone()
         head = Head(inputs.shape[1], how, random).to(inputs)
         optimiser = torch.optim.Adam(head.parameters(), how.lr)
         for _ in range(how.steps):
@@ -72,7 +76,14 @@ def by_modularity(
             dmon_loss(head(inputs), graph, how.null_weight, how.collapse_weight).backward()
             optimiser.step()
     head.eval().requires_grad_(False)
-    return Cut(head(nodes), head)
+    # Nodes of no graph have no neighbours that it could hear of.
+    return Cut(head(inputs), None if convolved else head)
+
+
+def neighbourhoods(nodes: Tensor, graph: Graph) -> Tensor:
+    """D^-1/2 A D^-1/2 X of nodes X [n, D]: zeros for the isolated ones."""
+    scale = torch.where(graph.degrees > 0, graph.degrees, torch.inf).rsqrt().to(nodes).unsqueeze(1)
+    return scale * graph.times(scale * nodes)
 
 
 def by_leiden(nodes: Tensor, graph: Graph, how: Communities, num_speakers: int | None, random: torch.Generator) -> Cut:

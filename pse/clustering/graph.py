@@ -197,7 +197,8 @@ def _threshold(points: Tensor, edge_share: float, seed: int) -> float:
     sampled = _sampled_rows(points, seed)
     values = (points[sampled] @ points.T).numpy()
     values[np.arange(len(sampled)), sampled.numpy()] = np.nan
-    return float(np.nanquantile(values, 1 - edge_share))
+    # A little below it, so that ties, as identical vectors have them, are on one side.
+    return float(np.nanquantile(values, 1 - edge_share)) - 1e-6
 
 
 def _sampled_rows(points: Tensor, seed: int) -> Tensor:

@@ -49,7 +49,8 @@ class Communities:
     validation speech. num_nodes: so many are drawn to find communities, which all nodes then join.
     null_weight, collapse_weight: of the null model, and of the term that keeps clusters alike; the reference
     code of DMoN is null_weight 0.5 with twice the collapse_weight.
-    hidden_size, num_layers, dropout, steps, lr: of that network.
+    hidden_size, num_layers, dropout, steps, lr: of that network. features: what it is given of a node, its embedding or
+    (graph_convolution, as DMoN has it) also the mean of its neighbours'.
     """
 
     method: Literal["modularity", "leiden", "spectral", "nme", "kmeans"] = "modularity"
@@ -62,6 +63,7 @@ class Communities:
     collapse_weight: float = 0.1
     hidden_size: int = 64
     num_layers: int = 1
+    features: Literal["embedding", "graph_convolution"] = "embedding"
     dropout: float = 0.3
     steps: int = 120
     lr: float = 5e-3

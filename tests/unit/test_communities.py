@@ -8,7 +8,7 @@ import torch
 from scipy import sparse
 
 from pse.clustering.communities import counted, find
-from pse.clustering.cuts import CUTS, Head
+from pse.clustering.cuts import CUTS, Head, neighbourhoods
 from pse.clustering.eigen import largest_gap, leading
 from pse.clustering.graph import SparseGraph, similarity_graph
 from pse.clustering.kmeans import generator
@@ -64,6 +64,39 @@ def test_a_known_number_is_taken_where_the_graph_tells_fewer(method: str) -> Non
     assert len(result.assign.argmax(1).unique()) == 3
     same = torch.nn.functional.normalize(torch.ones(40, 12), dim=1)
     assert torch.allclose(found(same, Communities(method), num_speakers=2).assign, torch.full((40, 2), 0.5))
+
+
+def test_neighbourhoods_are_the_normalised_graph_times_the_nodes() -> None:
+    points = voices([30, 20])[0]
+    graph = similarity_graph(points, GraphOptions("threshold", threshold=0.6))
+    dense = torch.from_numpy(graph.matrix.toarray()).double()
+    dense[:, 3] = dense[3] = 0
+    scale = torch.where(dense.sum(1) > 0, dense.sum(1).rsqrt(), 0)
+    made = neighbourhoods(points.double(), SparseGraph(sparse.csr_array(dense.numpy())))
+    assert torch.allclose(made, scale[:, None] * dense * scale @ points.double(), atol=1e-6)
+    assert not made[3].any()
+
+
+def test_a_graph_convolution_hears_what_the_graph_alone_tells() -> None:
+    labels = torch.repeat_interleave(torch.arange(2), 200)
+    edges = torch.rand(400, 400, generator=torch.Generator().manual_seed(0)) < torch.where(
+        labels[:, None] == labels, 0.2, 0.02
+    )
+    edges = (edges | edges.T).float().fill_diagonal_(0)
+    nothing = torch.nn.functional.normalize(torch.randn(400, 12, generator=torch.Generator().manual_seed(1)), dim=1)
+    how = Communities(features="graph_convolution", max_clusters=2, dropout=0.0, steps=300, lr=1e-2)
+    cut = CUTS["modularity"](nothing, SparseGraph(sparse.csr_array(edges.numpy())), how, 2, generator(0, "a"))
+    assert cut.everywhere is None
+    assert normalised_mutual_information(cut.assign.argmax(1), labels) > 0.8
+
+
+@pytest.mark.parametrize("kind", ["threshold", "complete"])
+def test_communities_by_graph_convolution_take_in_all_nodes(kind: str) -> None:
+    points, labels = voices([400, 300])
+    how = Communities(features="graph_convolution", graph=GraphOptions(kind), num_nodes=200)
+    result = found(points, how, num_speakers=2)
+    assert torch.allclose(result.assign.sum(1), torch.ones(700))
+    assert normalised_mutual_information(result.assign.argmax(1), labels) > 0.95
 
 
 def test_nme_counts_clear_clusters() -> None:

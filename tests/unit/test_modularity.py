@@ -141,6 +141,12 @@ def test_degenerate_points_give_graphs_and_no_nan() -> None:
     assert float(modularity(one_hot(torch.arange(6)), alone)) == 0
 
 
+def test_a_part_of_the_pairs_holds_the_identical_ones() -> None:
+    points = torch.cat([unit(0, 1).expand(20, -1), unit(1, 40)])
+    graph = similarity_graph(points, GraphOptions("quantile", edge_share=0.1))
+    assert (dense(graph)[:20, :20] > 0.99).sum() == 20 * 19
+
+
 def test_lopsided_edges_and_loops_are_refused() -> None:
     with pytest.raises(PseError, match="both ways"):
         SparseGraph(sparse.csr_array(np.triu(np.ones((4, 4)), 1)))
