@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from pse.io.atomic import need_disk, writing_dir
 
 # Recordings decoded at a time: bounds the memory.
 WINDOW = 64
+TOLD_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,14 @@ def _decode_all(
 ) -> Iterator[Decoded]:
     items: Sequence[tuple[str, str]] = list(paths.items())
     # Decoding releases the interpreter lock, so threads are enough.
+    told_at = time.monotonic()
     with ThreadPoolExecutor(max(1, nj)) as pool:
         for i in range(0, len(items), WINDOW):
             yield from pool.map(work, items[i : i + WINDOW])
-            progress(f"{min(i + WINDOW, len(items))}/{len(items)} recordings")
+            done = min(i + WINDOW, len(items))
+            if done == len(items) or time.monotonic() - told_at > TOLD_EVERY_S:
+                told_at = time.monotonic()
+                progress(f"{done}/{len(items)} recordings")
 
 
 def _decode_item(item: tuple[str, str], sample_rate: int, resample: Resample, trim_db: float | None) -> Decoded:
