@@ -22,8 +22,8 @@ class TrainingConfig:
     lr_schedule: constant, or half_then_decay (constant until half of max_examples, then linearly to 0).
     batch_size: examples of a step over all processes.
     max_examples: the end at the latest.
-    min_examples, patience_examples: stop after patience_examples without a better validation, not
-        before min_examples.
+    min_examples, patience_examples: at a constant rate, stop after patience_examples without a better
+        validation, not before min_examples. A rate that falls ends where it is 0.
     valid_every_examples: how often the validation set is evaluated.
     clip_grad_norm: largest norm of the gradient (ours; 0 = unbounded).
     precision: no (float32), bf16, or fp16 (GPU only).

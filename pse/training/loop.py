@@ -300,6 +300,9 @@ class Run:
         config, state = self.config, self.state
         if state.examples >= config.max_examples:
             return f"max_examples: {config.max_examples:,} examples seen"
+        if config.lr_schedule != "constant":
+            # The steps while the rate falls bring what those before it could not.
+            return None
         since = state.valid_examples - state.best_examples
         if state.valid_examples >= config.min_examples and since >= config.patience_examples and since > 0:
             return f"patience_examples: {since:,} examples without a better {self.objective.headline}"

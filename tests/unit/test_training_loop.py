@@ -126,6 +126,12 @@ def test_early_stopping_counts_examples_since_the_best(
     assert checkpoint.load_checkpoint(tmp_path, "best").examples == best
 
 
+def test_a_rate_that_falls_is_never_stopped_before_its_end(tmp_path: Path) -> None:
+    given = {"patience_examples": 24, "lr_schedule": "half_then_decay", "max_examples": 96}
+    result, _ = run(tmp_path, _Scripted({0: 1.0, 7: 2.0}), **given)
+    assert (result.examples, result.best_examples) == (96, 84)
+
+
 def test_the_model_is_given_the_best_weights_not_the_last(tmp_path: Path) -> None:
     _, model = run(tmp_path, _Scripted({0: 1.0, 3: 2.0}), patience_examples=24)
     best, last = (checkpoint.load_checkpoint(tmp_path, w) for w in ("best", "last"))
