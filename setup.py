@@ -34,6 +34,7 @@ setup(
     ],
     extras_require={
         "graph": ["igraph>=0.11"],
+        "listen": ["sounddevice>=0.4.6"],
         "pesq": ["pesq>=0.0.4"],
         "ray": ["ray>=2.60"],
         "rooms": ["pyroomacoustics>=0.10"],

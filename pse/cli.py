@@ -25,6 +25,7 @@ VERBS = {
     "pack": ("pse.commands.stages:pack", "stage: model directories with card and checksums"),
     "results": ("pse.commands.results", "put the results of several experiments into one RESULTS.md"),
     "enhance": ("pse.commands.enhance", "enhance a recording, or a directory of them, with a packed model"),
+    "listen": ("pse.commands.listen", "hear a causal model live, or a file in blocks, with its latency and load"),
     "wsj0mix": ("pse.commands.wsj0mix", "write WSJ0-2mix and -3mix as WAV files, without MATLAB"),
     "separate": ("pse.commands.separate", "separate the speakers of recordings, with a packed model"),
 }

@@ -42,6 +42,7 @@ PACKAGES = {
     "pystoi": (True, "eSTOI"),
     "espeakng-loader": (False, "the embedded corpus mini"),
     "tensorboardX": (False, "TensorBoard files"),
+    "sounddevice": (False, "pse listen with a microphone"),
     "pesq": (False, "PESQ scores; without it they count as failed"),
 }
 

@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from pse.commands.files import add_arguments, pairs, work_through
+from pse.commands.files import Done, add_arguments, jobs_of, need_free, work_through
 
 
 def main(argv: Sequence[str]) -> int:
-    """Enhance files and directories; same rate, length and channel count come out."""
+    """Enhance files, directories and lists; same rate, length and channel count come out."""
     parser = argparse.ArgumentParser(prog="pse enhance", description=__doc__)
     add_arguments(parser)
     args = parser.parse_args(argv)
-    files = pairs(args.input, args.output)
+    jobs = jobs_of(args.input, args.output, args.overwrite)
 
     from pse.inference.package import load_model
 
     model = load_model(args.model)
-    return work_through(files, lambda source, target: (str(target), enhance_file(model, source, target)))
+
+    def work(source: Path, target: Path) -> Done:
+        need_free(target, overwrite=args.overwrite)
+        return Done(str(target), enhance_file(model, source, target), {"wav.scp": target})
+
+    return work_through(jobs, work, args.output)
 
 
 def enhance_file(model: object, source: Path, target: Path) -> float:
-    """Enhance one file, all channels; returns its duration in seconds."""
-    import numpy as np
+    """Enhance one file, all channels, in memory that does not grow with it; returns its duration in seconds."""
+    from pse.commands.blockwise import convert
+    from pse.inference.engine import in_blocks
 
-    from pse.inference.engine import enhance
-    from pse.io import audio
-
-    samples, rate = audio.read_channels(source)
-    out = enhance(model, samples, rate)
-    audio.write(target, np.ascontiguousarray(out), rate)
-    return samples.shape[-1] / rate
+    return convert(source, target, partial(in_blocks, model))

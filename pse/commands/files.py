@@ -3,64 +3,123 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from pse.errors import PseError
+from pse.errors import PseError, first_three
+from pse.io.atomic import write_text
+from pse.io.tables import read_table, render
 from pse.memory import keep_freed_memory
 
 ENDINGS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au")
+REPLACE = "add --overwrite, or choose another place"
+
+
+class Job(NamedTuple):
+    """A recording, the file that its result goes to, or is named after, and its id in a wav.scp."""
+
+    source: Path
+    target: Path
+    id: str | None = None
+
+
+class Done(NamedTuple):
+    """A recording that was worked on: what to tell, its duration, and what was written, by the list it belongs to."""
+
+    told: str
+    duration_s: float
+    written: Mapping[str, Path]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, the recordings and the directory of the results."""
     parser.add_argument("model", type=Path, help="directory that stage pack made: exp/<tag>/package/<system>")
-    parser.add_argument("input", type=Path, nargs="+", help="audio files, or directories of them")
+    parser.add_argument("input", type=Path, nargs="+", help="audio files, directories of them, or a wav.scp")
     parser.add_argument("-o", "--output", type=Path, required=True, help="directory for the results")
+    add_overwrite(parser)
 
 
-def pairs(inputs: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
-    """Each recording with the file that its result goes to, or is named after. Raises PseError where two are one."""
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """The permission to replace results that are there."""
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are there already")
+
+
+def need_free(*targets: Path, overwrite: bool) -> None:
+    """Raise PseError for the first file that is there and may not be replaced."""
+    for target in targets:
+        if target.exists() and not overwrite:
+            raise PseError("is there already", target, REPLACE)
+
+
+def jobs_of(inputs: Sequence[Path], output: Path, overwrite: bool) -> list[Job]:
+    """What is to be done for files, directories and lists. Raises PseError where two results would be one."""
     if output.exists() and not output.is_dir():
         raise PseError("is a file, a directory is needed", output, "choose another --output")
-    found_all: list[tuple[Path, Path]] = []
-    for path in inputs:
-        if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS)
-            if not found:
-                raise PseError("holds no audio files", path, f"endings: {' '.join(ENDINGS)}")
-            found_all += [(p, (output / p.relative_to(path)).with_suffix(".wav")) for p in found]
-        else:
-            found_all.append((path, output / f"{path.stem}.wav"))
-    targets = [t for _, t in found_all]
-    twice = sorted({str(t) for t in targets if targets.count(t) > 1})
+    jobs = [job for path in inputs for job in _jobs(path, output)]
+    twice = sorted(str(t) for t, n in Counter(job.target for job in jobs).items() if n > 1)
     if twice:
         raise PseError(f"two inputs would be written to {twice[0]}", "--output", "take one directory at a time")
-    same = [s for s, t in found_all if t.exists() and s.exists() and s.samefile(t)]
+    same = [j.source for j in jobs if j.target.exists() and j.source.exists() and j.source.samefile(j.target)]
     if same:
         raise PseError("would be overwritten by its own result", same[0], "choose another --output")
-    return found_all
+    _check_lists(inputs, {job.id for job in jobs if job.id}, output, overwrite)
+    return jobs
 
 
-def work_through(files: Sequence[tuple[Path, Path]], work: Callable[[Path, Path], tuple[str, float]]) -> int:
-    """Do `work` on every pair, which returns what it wrote and the seconds of audio; the exit code.
+def _jobs(path: Path, output: Path) -> list[Job]:
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS)
+        if not found:
+            raise PseError("holds no audio files", path, f"endings: {' '.join(ENDINGS)}")
+        return [Job(p, (output / p.relative_to(path)).with_suffix(".wav")) for p in found]
+    if path.suffix == ".scp":
+        return [Job(Path(place), output / f"{key}.wav", key) for key, place in read_table(path).items()]
+    return [Job(path, output / f"{path.stem}.wav")]
 
-    A recording that cannot be worked on is told, and the others are done.
+
+def _check_lists(inputs: Sequence[Path], ids: set[str], output: Path, overwrite: bool) -> None:
+    """Refuse to change what a list in the output directory says of other recordings."""
+    for table in output.glob("*.scp") if ids else ():
+        if any(path.exists() and path.samefile(table) for path in inputs):
+            raise PseError("would be overwritten by the list of results", table, "choose another --output")
+        here = Path(os.path.abspath(output))
+        other = [k for k, place in read_table(table).items() if k in ids and Path(place).parent != here]
+        if other and not overwrite:
+            raise PseError(f"has other recordings of {len(other)} ids: {first_three(sorted(other))}", table, REPLACE)
+
+
+def work_through(jobs: Sequence[Job], work: Callable[[Path, Path], Done], output: Path) -> int:
+    """Do `work` on the source and the target of every job; the exit code.
+
+    A recording that cannot be worked on is told, and the others are done. What was made of the recordings of a
+    wav.scp is listed in the output directory, after what its lists have already.
     """
     keep_freed_memory()
     failed = 0
-    for source, target in files:
-        start = time.monotonic()
-        try:
-            told, seconds = work(source, target)
-        except PseError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            failed += 1
-            continue
-        factor = seconds / max(1e-9, time.monotonic() - start)
-        print(f"{told}  ({seconds:.1f} s, {factor:.0f} times real time)", flush=True)
-    if failed and len(files) > 1:
-        print(f"{failed} of {len(files)} files failed, the others are done", file=sys.stderr, flush=True)
+    lists: dict[str, dict[str, str]] = {}
+    try:
+        for job in jobs:
+            start = time.monotonic()
+            try:
+                done = work(job.source, job.target)
+            except PseError as error:
+                print(f"error: {error}", file=sys.stderr, flush=True)
+                failed += 1
+                continue
+            factor = done.duration_s / max(1e-9, time.monotonic() - start)
+            print(f"{done.told}  ({done.duration_s:.1f} s, {factor:.0f} times real time)", flush=True)
+            for name, path in done.written.items() if job.id else ():
+                lists.setdefault(name, {})[job.id] = os.path.abspath(path)
+    finally:
+        # Also after Ctrl-C: a result that is there will not be made, and listed, again.
+        for name, entries in lists.items():
+            before = read_table(output / name) if (output / name).exists() else {}
+            write_text(output / name, render(name, {**before, **entries}))
+    if failed and len(jobs) > 1:
+        print(f"{failed} of {len(jobs)} files failed, the others are done", file=sys.stderr, flush=True)
     return 1 if failed else 0

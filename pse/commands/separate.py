@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pse.commands.files import add_arguments, pairs, work_through
+from pse.commands.files import Done, add_arguments, jobs_of, need_free, work_through
 from pse.errors import PseError
-
-PROGRESS_EVERY_S = 10.0
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,33 +18,44 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     if args.num_speakers is not None and args.num_speakers < 2:
         raise PseError(f"{args.num_speakers} cannot be separated", "--num_speakers", "give 2 or more, or leave it out")
-    files = pairs(args.input, args.output)
+    jobs = jobs_of(args.input, args.output, args.overwrite)
 
     from pse.inference.package import load_model
 
     model = load_model(args.model)
-    return work_through(files, lambda source, target: separate_file(model, source, target, args.num_speakers))
+
+    def work(source: Path, target: Path) -> Done:
+        return separate_file(model, source, target, args.num_speakers, args.overwrite)
+
+    return work_through(jobs, work, args.output)
 
 
-def separate_file(model: object, source: Path, target: Path, num_speakers: int | None) -> tuple[str, float]:
-    """Separate one file, its channels averaged; returns what was written and the file's duration in seconds."""
+def separate_file(
+    model: object, source: Path, target: Path, num_speakers: int | None, overwrite: bool = False
+) -> Done:
+    """Separate one file, its channels averaged. Raises PseError where results are there, unless overwrite."""
+    from pse.commands.status import Progress
     from pse.inference.separation import separate_and_tell
     from pse.io import audio
 
+    def place(number: int) -> Path:
+        return target.with_name(f"{target.stem}_{number}.wav")
+
+    need_free(place(1), overwrite=overwrite)
     samples, rate = audio.read(source)
-    told_at = time.monotonic()
-
-    def progress(done: float) -> None:
-        nonlocal told_at
-        if time.monotonic() - told_at > PROGRESS_EVERY_S and done < 1:
-            told_at = time.monotonic()
-            print(f"{source.name}: {100 * done:.0f} %", file=sys.stderr, flush=True)
-
-    wavs, counted_by = separate_and_tell(model, samples, rate, num_speakers, progress=progress)
-    for number, wav in enumerate(wavs, 1):
-        audio.write(target.with_name(f"{target.stem}_{number}.wav"), wav, rate)
-    told = f"{target.with_suffix('')}_1.wav" + (f" .. _{len(wavs)}.wav" if len(wavs) > 1 else "")
+    with Progress(source.name, len(samples) / rate) as progress:
+        wavs, counted_by = separate_and_tell(model, samples, rate, num_speakers, progress=progress.done)
+    places = [place(number) for number in range(1, 1 + len(wavs))]
+    need_free(*places, overwrite=overwrite)
+    for path, wav in zip(places, wavs, strict=True):
+        audio.write(path, wav, rate)
+    # Of an earlier run, which found more speakers.
+    stale = len(wavs) + 1
+    while overwrite and place(stale).exists():
+        place(stale).unlink()
+        stale += 1
+    told = str(places[0]) + (f" .. _{len(wavs)}.wav" if len(wavs) > 1 else "")
     if counted_by is not None:
         told += f": {len(wavs)} speakers" if len(wavs) > 1 else ": one speaker"
         told += f", counted by {counted_by}"
-    return told, len(samples) / rate
+    return Done(told, len(samples) / rate, {f"spk{n}.scp": path for n, path in enumerate(places, 1)})

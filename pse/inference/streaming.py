@@ -79,7 +79,8 @@ class Stream:
         if not x.isfinite().all():
             raise PseError("the chunk holds NaN or infinite samples", "stream", "push zeros in their place")
         self._kind, self._axes = kind, x.shape[:-1]
-        x = x.detach().to(self._device, self._dtype)
+        # A copy: what is not worked on yet is kept, and a sound card writes the next block over this one.
+        x = x.detach().to(self._device, self._dtype, copy=True)
         return x if x.ndim == 2 else x[None]
 
     def _as_given(self, out: Tensor) -> np.ndarray | Tensor:

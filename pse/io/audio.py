@@ -49,7 +49,7 @@ def probe(path: str | Path) -> AudioInfo:
     try:
         info = soundfile.info(str(path))
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise PseError(f"cannot be read as audio ({_reason(error)})", path, "copy or download it again") from error
+        raise PseError(f"cannot be read as audio ({reason_of(error)})", path, "copy or download it again") from error
     if info.frames <= 0:
         raise PseError("holds no samples", path, "copy or download it again")
     if not MIN_RATE_HZ <= info.samplerate <= MAX_RATE_HZ:
@@ -79,7 +79,8 @@ def _check_riff(path: Path) -> None:
             return
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What libsndfile complains of, without its preamble."""
     return str(error).rstrip(".").split(": ")[-1].strip() or type(error).__name__
 
 
@@ -110,7 +111,7 @@ def read_channels(
             file.seek(start_samples)
             samples = file.read(want, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise PseError(f"cannot be decoded ({_reason(error)})", path, "copy or download it again") from error
+        raise PseError(f"cannot be decoded ({reason_of(error)})", path, "copy or download it again") from error
     if len(samples) < want:
         raise PseError(f"is truncated: {len(samples)} of {want} samples", path, "copy or download it again")
     bad = int((~np.isfinite(samples)).sum())
@@ -151,6 +152,11 @@ def faults(samples: np.ndarray) -> list[str]:
     return found
 
 
+def exceeds_16_bits(lowest: float, highest: float) -> bool:
+    """Whether 16 bits, which reach from -1 to just below 1, would clip a signal between these samples."""
+    return highest > 32767 / 32768 or lowest < -1.0
+
+
 def write(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
     """Write samples [T] or [C, T] atomically: 16-bit WAV or FLAC by the name's ending.
 
@@ -161,8 +167,7 @@ def write(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
     kind = path.suffix.lower().lstrip(".").upper()
     if kind not in ("WAV", "FLAC"):
         raise PseError(f"cannot write {path.suffix or 'a file without ending'}", path, "use .wav or .flac")
-    # 16 bits reach from -1 to just below 1.
-    loud = bool(samples.size) and (float(samples.max()) > 32767 / 32768 or float(samples.min()) < -1.0)
+    loud = bool(samples.size) and exceeds_16_bits(float(samples.min()), float(samples.max()))
     if loud and kind == "FLAC":
         raise PseError("samples exceed full scale and FLAC would clip them", path, "write .wav")
     with writing(path, "wb") as file:

@@ -133,9 +133,20 @@ def test_bad_input_is_one_line() -> None:
             separate(model, samples, RATE, count)
 
 
+def test_speakers_of_an_earlier_run_are_gone_where_results_may_be_replaced(tmp_path: Path, voices) -> None:
+    audio.write(tmp_path / "in.wav", voices.sum(0) / 2, RATE)
+    out = tmp_path / "out"
+    for number in (3, 4, 6):
+        audio.write(out / f"in_{number}.wav", voices[0], RATE)
+    separate_file(ByPitch(), tmp_path / "in.wav", out / "in.wav", 2)
+    assert sorted(p.name for p in out.iterdir()) == [f"in_{n}.wav" for n in (1, 2, 3, 4, 6)]
+    separate_file(ByPitch(), tmp_path / "in.wav", out / "in.wav", 2, overwrite=True)
+    assert sorted(p.name for p in out.iterdir()) == [f"in_{n}.wav" for n in (1, 2, 6)]
+
+
 def test_a_file_becomes_one_file_a_speaker(tmp_path: Path, voices) -> None:
     audio.write(tmp_path / "in.wav", voices.sum(0) / 2, RATE)
-    told, seconds = separate_file(ByPitch(), tmp_path / "in.wav", tmp_path / "out" / "in.wav", 2)
+    told, seconds, _ = separate_file(ByPitch(), tmp_path / "in.wav", tmp_path / "out" / "in.wav", 2)
     assert seconds == 9.0 and told.endswith("in_1.wav .. _2.wav")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["in_1.wav", "in_2.wav"]
     assert {len(audio.read(p)[0]) for p in (tmp_path / "out").iterdir()} == {72000}

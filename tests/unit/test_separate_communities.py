@@ -126,7 +126,7 @@ def test_a_given_number_is_separated_by_kmeans_of_any_nodes(kind: str, asked: in
 def test_one_speaker_is_one_file_that_equals_the_recording(kind: str, voices: np.ndarray, tmp_path: Path) -> None:
     assert np.array_equal(separate(Ideal(kind), voices[1], 11025), voices[1:2])
     audio.write(tmp_path / "in.wav", voices[1], RATE)
-    told, _ = separate_file(Ideal(kind), tmp_path / "in.wav", tmp_path / "out" / "in.wav", None)
+    told, *_ = separate_file(Ideal(kind), tmp_path / "in.wav", tmp_path / "out" / "in.wav", None)
     assert told.endswith("in_1.wav: one speaker, counted by communities (modularity)")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["in_1.wav"]
     given, got = (audio.read(p)[0] for p in (tmp_path / "in.wav", tmp_path / "out" / "in_1.wav"))

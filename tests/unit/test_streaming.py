@@ -19,6 +19,7 @@ from torch import Tensor
 from pse.config import read_yaml
 from pse.dsp.stft import STFT, Analysis, Synthesis
 from pse.errors import PseError
+from pse.inference.listening import FixedDelay
 from pse.inference.package import save_package
 from pse.inference.streaming import Stream, causal_config
 from pse.models.base import Model, Output, build
@@ -259,10 +260,9 @@ def test_the_program_of_the_page_enhances_a_file(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("name", ["tasnet", "gru"])
-def test_the_fixed_delay_of_the_page_gives_as_much_as_it_takes(name: str, tmp_path: Path) -> None:
-    (tmp_path / "delay.py").write_text(code_of_page("delay.py"), encoding="utf-8")
+def test_a_fixed_delay_gives_as_much_as_it_takes(name: str) -> None:
     model, mix = make(MODELS[name]), noise(700)
-    delay = runpy.run_path(str(tmp_path / "delay.py"))["FixedDelay"](Stream(model, 16000))
+    delay = FixedDelay(Stream(model, 16000))
     outs = [delay(mix[part].numpy()) for part in cut(700, [16, 0, 1, 53])]
     assert [len(out) for out in outs] == [part.stop - part.start for part in cut(700, [16, 0, 1, 53])]
     late = model.algorithmic_latency_samples() - 1
@@ -281,6 +281,18 @@ def test_analysis_and_synthesis_in_pieces_are_the_stft_and_its_inverse(
     assert torch.allclose(torch.cat(spectra, 2), transform.stft(x), atol=1e-12)
     pieces = [synthesis.push(spectrum) for spectrum in spectra if spectrum.shape[2]]
     assert torch.allclose(torch.cat([*pieces, synthesis.flush(num_samples)], 1), x, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["tasnet", "gru"])
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_the_caller_may_write_the_next_chunk_over_the_last_one(name: str, kind: Any) -> None:
+    model, mix, place = make(MODELS[name]), noise(600).numpy(), np.empty(10, np.float32)
+    stream, parts = Stream(model, 16000), []
+    for chunk in mix.reshape(-1, 10):
+        place[:] = chunk
+        parts.append(np.asarray(stream.push(kind(place))).copy())
+    got = np.concatenate([*parts, np.asarray(stream.flush())])
+    assert np.allclose(got, whole(model, torch.from_numpy(mix)[None])[0], atol=1e-5)
 
 
 def test_another_rate_and_a_model_without_a_streamer_are_refused() -> None:
