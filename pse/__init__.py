@@ -12,6 +12,7 @@ _LAZY = {
     "load_model": "pse.inference.package",
     "enhance": "pse.inference.engine",
     "separate": "pse.inference.separation",
+    "personalize": "pse.personalize.pipeline",
     "Stream": "pse.inference.streaming",
     "OnlineSeparator": "pse.inference.online",
 }

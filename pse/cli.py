@@ -26,6 +26,7 @@ VERBS = {
     "results": ("pse.commands.results", "put the results of several experiments into one RESULTS.md"),
     "enhance": ("pse.commands.enhance", "enhance a recording, or a directory of them, with a packed model"),
     "listen": ("pse.commands.listen", "hear a causal model live, or a file in blocks, with its latency and load"),
+    "personalize": ("pse.commands.personalize", "a personal model out of a person's own noisy recordings"),
     "wsj0mix": ("pse.commands.wsj0mix", "write WSJ0-2mix and -3mix as WAV files, without MATLAB"),
     "separate": ("pse.commands.separate", "separate the speakers of recordings, with a packed model"),
 }
@@ -33,7 +34,7 @@ VERBS = {
 
 def usage() -> str:
     """The list of verbs."""
-    lines = [f"  {verb:<9} {text}" for verb, (_, text) in VERBS.items()]
+    lines = [f"  {verb:<11} {text}" for verb, (_, text) in VERBS.items()]
     return "\n".join(["usage: pse <verb> [options]   (pse <verb> --help for its options)", "", *lines])
 
 

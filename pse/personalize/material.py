@@ -1,0 +1,147 @@
+"""What a personal model is made of: a person's recordings and noises, cut up for training, choosing and judging."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pse.corpora import folder, noises
+from pse.data.cache import MemoryCache
+from pse.errors import PseError
+from pse.io import audio
+
+PIECE_S, LEAST_PIECES, LEAST_S, SHORTEST_S = 10.0, 6, 5.0, 1.0
+# What trains, what selects the best weights, and what nothing of the training has heard.
+SHARES = {"train": 0.7, "select": 0.1, "judge": 0.2}
+# More would teach little and not fit into memory.
+LONGEST_S = 4 * 3600.0
+NOISE_KINDS = ("stationary", "modulated", "impulsive", "hum", "music")
+NUM_NOISES, NOISE_S = 100, 6.0
+# Frames below it are noise; stretches of so much of them are kept, of recordings that have so much in all.
+GAP_DB, GAP_S, GAP_FADE_S, LEAST_GAPS_S, LEAST_OWN_NOISE_S = -6.0, 0.3, 0.02, 1.0, 10.0
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """Recordings [T] by their names at one rate; own_hz: the lowest rate that a file of them has."""
+
+    samples: Mapping[str, np.ndarray]
+    sample_rate: int
+    own_hz: int
+
+    @property
+    def total_s(self) -> float:
+        """Seconds in all."""
+        return sum(map(len, self.samples.values())) / self.sample_rate
+
+
+def read_recordings(place: Path, sample_rate: int, longest_s: float = LONGEST_S) -> Recordings:
+    """The recordings below a directory, or those of one file, mono at `sample_rate` Hz.
+
+    What is corrupt, silent or shorter than a second is left out and told. Of more than longest_s the first ones are
+    taken. Raises PseError where nothing is left.
+    """
+    if place.is_file():
+        samples, own_hz = audio.read(place)
+        found = audio.faults(samples)
+        if len(samples) < SHORTEST_S * own_hz or any("silent" in fault for fault in found):
+            told = f"lasts {len(samples) / own_hz:.1f} s" if not found else found[0]
+            raise PseError(told, place, "give a recording with speech in it")
+        samples = samples[: round(longest_s * own_hz)]
+        return Recordings({place.stem: audio.resample(samples, own_hz, sample_rate)}, sample_rate, own_hz)
+    read: dict[str, np.ndarray] = {}
+    left_s, lowest = longest_s, audio.MAX_RATE_HZ
+    for recording in folder.scan(place, min_duration_s=SHORTEST_S, skip_bad=True, shares={"train": 1.0}):
+        if left_s < SHORTEST_S:
+            break
+        own = recording.sample_rate
+        part = min(round(left_s * own), round(recording.duration_s * own))
+        read[recording.id], _ = audio.read(recording.path, sample_rate, 0, part)
+        left_s, lowest = left_s - part / own, min(lowest, own)
+    return Recordings(read, sample_rate, lowest)
+
+
+def parts(recordings: Mapping[str, np.ndarray], sample_rate: int, seed: int, what: str) -> dict[str, MemoryCache]:
+    """Pieces of recordings for each of SHARES, in time: only where two parts meet do they share a recording.
+
+    Pieces last 10 s, those that select and judge less where there would be only a few. Raises PseError where there is
+    too little.
+    """
+    longest, shortest = round(PIECE_S * sample_rate), round(PIECE_S / 20 * sample_rate)
+    names = sorted(recordings)
+    order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    starts = np.concatenate([[0], np.cumsum([len(recordings[n]) for n in order])])
+    total = int(starts[-1])
+    if total < LEAST_S * sample_rate:
+        told = f"{total / sample_rate:.1f} s are too little to train, choose and judge with"
+        raise PseError(told, what, f"give {LEAST_S:g} s at least; a minute or more is of use")
+    bounds = np.round(np.cumsum([0.0, *SHARES.values()]) * total).astype(int)
+    found = {}
+    for part, first, last in zip(SHARES, bounds[:-1], bounds[1:], strict=True):
+        size = longest if part == "train" else min(longest, max(shortest, (last - first) // LEAST_PIECES))
+        pieces = {}
+        for name, start in zip(order, starts[:-1], strict=True):
+            stretch = recordings[name][max(0, first - start) : max(0, last - start)]
+            cuts = [stretch[i : i + size] for i in range(0, len(stretch), size)]
+            loud = (x for x in cuts if len(x) >= shortest and audio.level_dbfs(x) >= audio.SILENCE_DBFS)
+            pieces |= {f"{name}-{part}-{number:04d}": x for number, x in enumerate(loud)}
+        if not pieces:
+            raise PseError("is silent where it should train, choose or judge", what, "give more")
+        found[part] = MemoryCache(pieces, "me", sample_rate)
+    return found
+
+
+def read_noises(place: Path, sample_rate: int, seed: int) -> dict[str, MemoryCache]:
+    """Noises of a directory, for each of SHARES."""
+    return parts(read_recordings(place, sample_rate).samples, sample_rate, seed, str(place))
+
+
+def own_noises(recordings: Recordings, frame_snr_db: Mapping[str, np.ndarray], seed: int) -> dict[str, MemoryCache]:
+    """Noises for each of SHARES, where none are given: synthesised ones, and what the recordings have between words."""
+    rate, random = recordings.sample_rate, np.random.default_rng([seed, 0])
+    made = {
+        f"{kind}-{number:03d}": noises.render(kind, random, NOISE_S, rate, _nobody)
+        for number in range(NUM_NOISES // len(NOISE_KINDS))
+        for kind in NOISE_KINDS
+    }
+    found = parts(made, rate, seed, "noises")
+    between = {n: gaps(x, frame_snr_db[n], rate) for n, x in recordings.samples.items()}
+    between = {n: x for n, x in between.items() if len(x) >= LEAST_GAPS_S * rate}
+    if sum(map(len, between.values())) < LEAST_OWN_NOISE_S * rate:
+        return found
+    own = parts(between, rate, seed, "gaps")
+    # As much of the one as of the other is drawn.
+    return {part: _evenly(cache, own[part]) for part, cache in found.items()}
+
+
+def gaps(samples: np.ndarray, frame_snr_db: np.ndarray, sample_rate: int) -> np.ndarray:
+    """What a recording [T] has between words, joined: stretches whose predicted SNR [F] is low throughout."""
+    hop = len(samples) / max(1, len(frame_snr_db) - 1)
+    low = np.concatenate([[False], frame_snr_db < GAP_DB, [False]])
+    edges = np.flatnonzero(low[1:] != low[:-1]).reshape(-1, 2)
+    fade = round(GAP_FADE_S * sample_rate)
+    joined = np.zeros(0, np.float32)
+    for first, last in edges:
+        part = samples[round(first * hop) : round((last - 1) * hop)]
+        if len(part) < GAP_S * sample_rate:
+            continue
+        if len(joined):
+            ramp = np.sqrt(np.linspace(0, 1, fade, dtype=np.float32))
+            joined[-fade:] = joined[-fade:] * ramp[::-1] + part[:fade] * ramp
+            part = part[fade:]
+        joined = np.concatenate([joined, part])
+    return joined
+
+
+def _evenly(one: MemoryCache, other: MemoryCache) -> MemoryCache:
+    pool = {n: one.read(n) for n in one.ids}
+    repeats = max(1, round(len(one.ids) / len(other.ids)))
+    pool |= {f"{n}-{k}": other.read(n) for n in other.ids for k in range(repeats)}
+    return MemoryCache(pool, "noise", one.sample_rate)
+
+
+def _nobody(random: np.random.Generator, num_samples: int, sample_rate: int) -> np.ndarray:
+    raise AssertionError("no voices are among the kinds of noise that are synthesised here")

@@ -1,0 +1,108 @@
+"""What recordings are worth, before anything is trained on them: how much speech, how noisy, and what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pse.io import audio
+from pse.models.base import device_of
+from pse.personalize.material import Recordings
+
+# Of frames above 0 dB: less is too little to learn a voice from, or to see whether it was learnt.
+LEAST_USABLE_S, LITTLE_USABLE_S = 20.0, 60.0
+# A recording is predicted in parts of so many seconds.
+PART_S = 60.0
+# The highest octave of a recording that is as wide as its rate says is not this far below all of it.
+NARROW_DB, NARROW_HZ = -50.0, 4000.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found. frame_snr_db: by recording [F], as predicted; notes: what to know; refusal: why nothing can be
+    trained on it, or nothing."""
+
+    frame_snr_db: Mapping[str, np.ndarray]
+    total_s: float
+    usable_s: float
+    notes: list[str] = field(default_factory=list)
+    refusal: str = ""
+
+    @property
+    def text(self) -> str:
+        """The verdict in words, line by line."""
+        every = np.concatenate(list(self.frame_snr_db.values()))
+        low, middle, high = np.quantile(every, (0.25, 0.5, 0.75))
+        lines = [
+            f"{len(self.frame_snr_db)} recordings, {_minutes(self.total_s)}",
+            f"speech that stands out of the noise (frame SNR above 0 dB): {_minutes(self.usable_s)}, "
+            f"{100 * self.usable_s / max(self.total_s, 1e-9):.0f} %",
+            f"frame SNR: median {middle:.0f} dB, half of it between {low:.0f} and {high:.0f} dB",
+            *self.notes,
+        ]
+        return "\n".join([*lines, *([f"not usable: {self.refusal}"] if self.refusal else [])])
+
+
+def judge_recordings(recordings: Recordings, predictor: Any) -> Verdict:
+    """The verdict on recordings, by a model of frame SNR."""
+    tracks = {name: frame_snr_db(predictor, x) for name, x in recordings.samples.items()}
+    usable_s = sum(float((x > 0).mean()) * len(recordings.samples[n]) for n, x in tracks.items())
+    usable_s /= recordings.sample_rate
+    notes = _notes(recordings)
+    refusal = ""
+    if usable_s < LEAST_USABLE_S:
+        refusal = f"{usable_s:.0f} s of clear speech, {LEAST_USABLE_S:.0f} s are needed: record more, or nearer"
+    elif usable_s < LITTLE_USABLE_S:
+        notes.append(f"this is little: {LITTLE_USABLE_S:.0f} s of clear speech and more are better")
+    return Verdict(tracks, recordings.total_s, usable_s, notes, refusal)
+
+
+@torch.inference_mode()
+def frame_snr_db(predictor: Any, samples: np.ndarray) -> np.ndarray:
+    """Predicted SNR in dB [F] of the frames of a recording [T] at the predictor's rate."""
+    size = round(PART_S * predictor.sample_rate)
+    # What is left at the end joins the part before it: nothing is told of a few samples.
+    starts = range(0, max(1, len(samples) - size // 4), size)
+    device, found = device_of(predictor), []
+    for start in starts:
+        part = samples[start:] if start == starts[-1] else samples[start : start + size]
+        found.append(predictor(torch.from_numpy(part).to(device)[None]).frame_snr_db[0].cpu().numpy())
+    return np.concatenate(found)
+
+
+def _notes(recordings: Recordings) -> list[str]:
+    clipped = [n for n, x in recordings.samples.items() if any("clipped" in fault for fault in audio.faults(x))]
+    narrow = [n for n, x in recordings.samples.items() if _is_narrow(x, recordings.sample_rate)]
+    total, notes = len(recordings.samples), []
+    if clipped:
+        notes.append(f"{len(clipped)} of {total} recordings are clipped: turn the microphone down")
+    if narrow:
+        told = "as on a telephone; a model of them will know such sound only"
+        notes.append(f"{len(narrow)} of {total} recordings have nothing above {NARROW_HZ / 1000:.0f} kHz, {told}")
+    return notes
+
+
+def _is_narrow(samples: np.ndarray, sample_rate: int) -> bool:
+    """Whether hardly any of the energy of [T] lies in the upper half of a wide band."""
+    if sample_rate / 2 <= NARROW_HZ:
+        return False
+    spectrum = np.abs(np.fft.rfft(samples)) ** 2
+    above = spectrum[round(len(spectrum) * 1.1 * NARROW_HZ / (sample_rate / 2)) :].sum()
+    return 10 * np.log10(max(above, 1e-20) / max(spectrum.sum(), 1e-20)) < NARROW_DB
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def draw(verdict: Verdict, path: Path) -> None:
+    """The frame SNR of every recording as a picture."""
+    from pse.scoring.plots import usable_speech
+
+    told = f"{_minutes(verdict.usable_s)} of {_minutes(verdict.total_s)} are above 0 dB"
+    usable_speech(verdict.frame_snr_db, f"How noisy the recordings are: {told}", path=path)

@@ -1,0 +1,285 @@
+"""A personal model: what recordings are worth, what trains and what judges, and the base where nothing was gained."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pse.data.cache import MemoryCache
+from pse.errors import PseError
+from pse.inference.builtin import package
+from pse.inference.package import load_model, save_package
+from pse.io import audio
+from pse.models.base import Output, build
+from pse.personalize import adapt, material, pipeline, verdict
+from pse.personalize.check import Check, compare
+from pse.personalize.material import Recordings, gaps, own_noises, parts, read_recordings
+from pse.personalize.pipeline import personalize
+from pse.scoring.statistics import Difference
+from tests.speech_toy import burst
+
+RATE = 8000
+GRU = {"name": "gru_mask", "hidden_size": 8, "num_layers": 1, "n_fft": 256, "hop": 64, "sample_rate": RATE}
+PREDICTOR = {"name": "snr_predictor", "hidden_size": 4, "num_layers": 1, "sample_rate": RATE}
+
+
+def voice(seconds: float, seed: int = 0) -> np.ndarray:
+    return 0.3 * burst(np.random.default_rng(seed), round(seconds * RATE), 600.0) / 0.05
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> dict[str, Path]:
+    """A base, and a predictor that takes every frame for one of 10 dB."""
+    torch.manual_seed(0)
+    predictor = build(PREDICTOR, "test")
+    torch.nn.init.zeros_(predictor.snr.weight)
+    torch.nn.init.constant_(predictor.snr.bias, 10.0)
+    found = {"base": tmp_path / "base", "predictor": tmp_path / "predictor"}
+    save_package(found["base"], build(GRU, "test"), GRU, "# base\n")
+    save_package(found["predictor"], predictor, PREDICTOR, "# predictor\n")
+    return found
+
+
+@pytest.fixture
+def noisy(tmp_path: Path) -> Path:
+    for number in range(6):
+        audio.write(tmp_path / "noisy" / f"{number}.wav", voice(6.0, number), RATE)
+    return tmp_path / "noisy"
+
+
+class Predicted:
+    """A predictor that says what it is told to, frame by frame."""
+
+    def __init__(self, level_db: float) -> None:
+        self.sample_rate, self.level_db = RATE, level_db
+
+    def parameters(self):
+        return iter(())
+
+    def __call__(self, mix: torch.Tensor) -> Output:
+        return Output(frame_snr_db=mix.new_full((len(mix), 1 + mix.shape[1] // 256), self.level_db))
+
+
+class Removes(torch.nn.Module):
+    """A model that removes a part of a noise which it knows."""
+
+    def __init__(self, noise: np.ndarray, share: float) -> None:
+        super().__init__()
+        self.basis, self.share, self.sample_rate = torch.from_numpy(noise), share, RATE
+
+    def forward(self, mix: torch.Tensor) -> Output:
+        basis = torch.nn.functional.normalize(self.basis[: mix.shape[1]], dim=0)
+        return Output(wavs=(mix - self.share * (mix @ basis)[:, None] * basis)[:, None])
+
+
+def test_no_piece_is_in_two_parts_and_most_are_trained_on() -> None:
+    recordings = {f"r{n}": voice(20 + n, n) for n in range(8)}
+    found = parts(recordings, RATE, 0, "test")
+    every = [name for cache in found.values() for name in cache.ids]
+    assert len(every) == len(set(every))
+    seconds = {part: sum(cache.num_samples.values()) / RATE for part, cache in found.items()}
+    assert sum(seconds.values()) > 0.97 * sum(map(len, recordings.values())) / RATE
+    assert seconds["train"] > 0.6 * sum(seconds.values()) > seconds["judge"] > seconds["select"]
+    of = {part: {n.split("-")[0] for n in cache.ids} for part, cache in found.items()}
+    assert not of["train"] & of["judge"] and len(of["train"] & of["select"]) <= 1
+
+
+def test_parts_hold_all_of_the_recordings_once() -> None:
+    recordings = {f"r{n}": (np.arange(1, 5000) + 5000 * n) * 1e-5 for n in range(20)}
+    found = parts(recordings, 1000, 3, "test")
+    there = np.concatenate([cache.read(n) for cache in found.values() for n in cache.ids])
+    wanted = np.concatenate(list(recordings.values()))
+    # Ends of less than half a second go.
+    assert len(there) > 0.93 * len(wanted) and len(np.unique(there)) == len(there)
+    assert set(there) <= set(wanted)
+
+
+def test_one_long_recording_is_parted_in_time() -> None:
+    found = parts({"r": voice(60)}, RATE, 0, "test")
+    assert {part: len(cache.ids) for part, cache in found.items()} == {"train": 5, "select": 6, "judge": 6}
+    heard = np.concatenate([cache.read(n) for cache in found.values() for n in cache.ids])
+    assert np.array_equal(heard, voice(60))
+
+
+def test_too_little_to_part_is_refused() -> None:
+    with pytest.raises(PseError, match="4.0 s are too little to train, choose and judge with"):
+        parts({"r": voice(4)}, RATE, 0, "test")
+    with pytest.raises(PseError, match="is silent where"):
+        parts({"r": np.concatenate([voice(8), np.zeros(3 * RATE, np.float32)])}, RATE, 0, "test")
+
+
+def test_what_is_silent_short_or_damaged_is_left_out_and_one_file_is_enough(tmp_path: Path) -> None:
+    audio.write(tmp_path / "a" / "good.wav", voice(3), RATE)
+    audio.write(tmp_path / "a" / "wide.wav", np.stack([voice(3, 1)] * 2), 2 * RATE)
+    audio.write(tmp_path / "a" / "short.wav", voice(0.2), RATE)
+    audio.write(tmp_path / "a" / "silent.wav", np.zeros(3 * RATE, np.float32), RATE)
+    (tmp_path / "a" / "broken.wav").write_bytes(b"RIFF....WAVE")
+    found = read_recordings(tmp_path / "a", RATE)
+    assert sorted(len(x) for x in found.samples.values()) == [1.5 * RATE, 3 * RATE] and found.own_hz == RATE
+    alone = read_recordings(tmp_path / "a" / "good.wav", 2 * RATE)
+    assert [len(x) for x in alone.samples.values()] == [6 * RATE]
+    for name in ("short", "silent"):
+        with pytest.raises(PseError, match=name if name == "silent" else "lasts 0.2 s"):
+            read_recordings(tmp_path / "a" / f"{name}.wav", RATE)
+    shutil.rmtree(tmp_path / "a")
+    (tmp_path / "a").mkdir()
+    with pytest.raises(PseError, match="no audio file"):
+        read_recordings(tmp_path / "a", RATE)
+
+
+def test_no_more_is_read_than_there_is_room_for(tmp_path: Path) -> None:
+    for number in range(3):
+        audio.write(tmp_path / "a" / f"{number}.wav", voice(4, number), RATE)
+    assert read_recordings(tmp_path / "a", RATE, longest_s=6).total_s == 6
+
+
+def test_gaps_are_the_stretches_of_low_snr_and_nothing_else() -> None:
+    frames = 101
+    samples = np.repeat(np.arange(frames - 1, dtype=np.float32), 160)
+    snr = np.full(frames, 20.0)
+    snr[20:41] = -20  # samples 3200 to 6400: 0.4 s
+    snr[60:66] = -20  # 0.1 s: too short
+    snr[70:101] = -20
+    found = gaps(samples, snr, RATE)
+    fade = round(material.GAP_FADE_S * RATE)
+    assert len(found) == 3200 + 4800 - fade
+    first, second = found[: 3200 - fade], found[3200:]
+    assert np.array_equal(first, samples[3200 : 6400 - fade]) and np.array_equal(second, samples[11200 + fade :])
+    assert not len(gaps(samples, np.full(frames, 20.0), RATE))
+
+
+def test_noises_between_words_are_drawn_as_often_as_synthesised_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(material, "NUM_NOISES", 20)
+    recordings = Recordings({f"r{n}": voice(10, n) for n in range(10)}, RATE, RATE)
+    low = {n: np.full(1 + len(x) // 256, -20.0) for n, x in recordings.samples.items()}
+    with_gaps = own_noises(recordings, low, 0)
+    without = own_noises(recordings, {n: -x for n, x in low.items()}, 0)
+    for part, cache in with_gaps.items():
+        own = [n for n in cache.ids if n.startswith("r")]
+        assert 0.5 <= len(own) / len(without[part].ids) <= 2
+        assert not any(n.startswith("r") for n in without[part].ids)
+
+
+@pytest.mark.parametrize(("level_db", "seconds", "refused"), [(10, 30, False), (-10, 30, True), (10, 15, True)])
+def test_what_cannot_be_learnt_from_is_refused(level_db: float, seconds: float, refused: bool) -> None:
+    found = verdict.judge_recordings(Recordings({"r": voice(seconds)}, RATE, RATE), Predicted(level_db))
+    assert bool(found.refusal) == refused == ("not usable" in found.text)
+    assert found.usable_s == pytest.approx(seconds if level_db > 0 else 0)
+
+
+def test_what_is_odd_is_told() -> None:
+    wide = np.random.default_rng(0).standard_normal(40 * 16000).astype(np.float32) * 0.1
+    narrow = audio.resample(audio.resample(wide, 16000, 8000), 8000, 16000)
+    loud = np.clip(20 * wide, -1, 1)
+    for samples, told in ((wide, None), (narrow, "nothing above 4 kHz"), (loud, "are clipped")):
+        given = Recordings({"r": samples}, 16000, 16000)
+        predictor = Predicted(10)
+        predictor.sample_rate = 16000
+        notes = " ".join(verdict.judge_recordings(given, predictor).notes)
+        assert ("nothing above" in notes, "clipped" in notes) == (told == "nothing above 4 kHz", told == "are clipped")
+
+
+def test_a_long_recording_is_predicted_in_parts_that_add_up() -> None:
+    samples = voice(verdict.PART_S * 2.1)
+    assert abs(len(verdict.frame_snr_db(Predicted(3), samples)) - len(samples) / 256) < 4
+
+
+@pytest.mark.parametrize("predictor", [None, Predicted(20)])
+def test_the_check_tells_better_from_worse_and_from_alike(predictor: Predicted | None) -> None:
+    hum = np.sin(np.arange(4 * RATE) * 0.8).astype(np.float32)
+    speech = MemoryCache({f"p{n}": voice(4, n) for n in range(6)}, "me", RATE)
+    noise = MemoryCache({"hum": hum}, "noise", RATE)
+    good, half = Removes(hum, 0.9), Removes(hum, 0.5)
+    pairs = ((half, good), (good, half), (half, half))
+    better, worse, same = (compare(*pair, speech, noise, 0, predictor) for pair in pairs)
+    assert better.helped and not worse.helped and not same.helped
+    assert better.difference.mean == pytest.approx(-worse.difference.mean) and same.difference.mean == 0
+    assert better.personal_db == pytest.approx(better.base_db + better.difference.mean, abs=0.3)
+
+
+def test_nothing_clear_to_check_on_is_no_help() -> None:
+    speech, noise = (MemoryCache({"x": voice(4, n)}, "me", RATE) for n in (0, 1))
+    found = compare(Removes(voice(4), 0), Removes(voice(4), 0.5), speech, noise, 0, Predicted(-40))
+    assert not found.helped and found.difference.n == 0
+
+
+def test_a_gain_that_is_not_sure_is_no_help() -> None:
+    assert Check(1, 2, Difference(1.0, 0.9, 5, 0.03, None)).helped
+    assert not Check(1, 2, Difference(1.0, 1.1, 5, 0.06, None)).helped
+    assert not Check(1, 2, Difference(1.0, None, 1, None, None)).helped
+
+
+def test_a_person_gets_a_model_with_its_card(noisy: Path, packages: dict[str, Path], tmp_path: Path) -> None:
+    told: list[str] = []
+    made = personalize(noisy, tmp_path / "mine", **packages, minutes=0.05, progress=told.append)
+    model = load_model(made.model)
+    assert model.sample_rate == RATE and (made.model / "verdict.png").stat().st_size > 1000
+    assert "6 recordings, 36 s" in told[0] and "SI-SDR improvement" in told[1]
+    assert ("A personal model" in (made.model / "card.md").read_text()) == made.helped
+    assert not (tmp_path / "mine.work").exists()
+    with pytest.raises(PseError, match="is there already"):
+        personalize(noisy, tmp_path / "mine", **packages, minutes=0.05)
+
+
+def test_where_nothing_was_gained_the_base_is_packed(
+    noisy: Path, packages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "train", lambda model, *rest: torch.nn.init.zeros_(model.mask.weight))
+    told: list[str] = []
+    made = personalize(noisy, tmp_path / "mine", **packages, clean=noisy, progress=told.append)
+    assert not made.helped and set(made.checks) == {"noisy", "clean"} and "did not help" in told[-1]
+    before, after = (load_model(p).state_dict() for p in (packages["base"], made.model))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_clean_speech_trains_on_from_what_helped(
+    noisy: Path, packages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = []
+
+    def train(model, config, way, speech, noise, predictor, minutes, place, *rest) -> None:
+        steps.append((way.objective, round(minutes, 3), predictor is not None))
+        torch.nn.init.constant_(model.mask.bias, float(len(steps)))
+
+    sure = Check(1.0, 2.0, Difference(1.0, 0.5, 5, 0.01, None))
+    monkeypatch.setattr(pipeline, "train", train)
+    monkeypatch.setattr(pipeline, "compare", lambda *rest: sure)
+    made = personalize(noisy, tmp_path / "mine", **packages, clean=noisy / "0.wav", minutes=10)
+    assert steps == [("pseudo_se", 8.0, True), ("supervised", 2.0, False)] and made.helped
+    assert float(load_model(made.model).mask.bias[0]) == 2.0
+
+
+def test_a_stopped_training_goes_on_to_the_same_end(
+    noisy: Path, packages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*rest) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "compare", stop)
+    with pytest.raises(KeyboardInterrupt):
+        personalize(noisy, tmp_path / "mine", **packages, minutes=0.03)
+    plan = (tmp_path / "mine.work" / "noisy" / "plan.json").read_bytes()
+    monkeypatch.undo()
+    monkeypatch.setattr(adapt, "_examples_in", stop)
+    personalize(noisy, tmp_path / "mine", **packages, minutes=0.03)
+    assert plan and (tmp_path / "mine" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("swap", "told"), [("base", "enhances nobody"), ("predictor", "tells no frame SNR")])
+def test_models_of_another_kind_are_refused(
+    swap: str, told: str, noisy: Path, packages: dict[str, Path], tmp_path: Path
+) -> None:
+    other = packages["predictor" if swap == "base" else "base"]
+    with pytest.raises(PseError, match=told):
+        personalize(noisy, tmp_path / "mine", **(packages | {swap: other}))
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_name_that_is_neither_built_in_nor_a_directory_is_refused(tmp_path: Path) -> None:
+    assert package(tmp_path) == tmp_path
+    with pytest.raises(PseError, match="no such model directory, and no built-in model"):
+        package("none_of_these")
