@@ -33,6 +33,7 @@ setup(
         "torch>=2.4",
     ],
     extras_require={
+        "export": ["onnx>=1.17", "onnxruntime>=1.19"],
         "graph": ["igraph>=0.11"],
         "listen": ["sounddevice>=0.4.6"],
         "pesq": ["pesq>=0.0.4"],
@@ -43,6 +44,8 @@ setup(
             "hypothesis>=6.100",
             "igraph>=0.11",
             "mir_eval>=0.8",
+            "onnx>=1.17",
+            "onnxruntime>=1.19",
             "psutil>=5.9",
             "pyroomacoustics>=0.10",
             "pytest>=8.0",

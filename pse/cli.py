@@ -27,6 +27,7 @@ VERBS = {
     "enhance": ("pse.commands.enhance", "enhance a recording, or a directory of them, with a packed model"),
     "listen": ("pse.commands.listen", "hear a causal model live, or a file in blocks, with its latency and load"),
     "personalize": ("pse.commands.personalize", "a personal model out of a person's own noisy recordings"),
+    "export": ("pse.commands.export", "write a packed model as an ONNX or TorchScript file"),
     "wsj0mix": ("pse.commands.wsj0mix", "write WSJ0-2mix and -3mix as WAV files, without MATLAB"),
     "separate": ("pse.commands.separate", "separate the speakers of recordings, with a packed model"),
 }

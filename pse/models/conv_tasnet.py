@@ -159,6 +159,9 @@ class ConvTasNet(Model):
         """
         reduced = self._reduce(frames, None if past is None else past.norm)
         features = self._separate(reduced.transpose(1, 2).contiguous(), past)
+        if torch.jit.is_tracing():
+            # A trace would keep the number of pieces.
+            return self._mask_and_decode(features, frames.transpose(1, 2))
         pieces = zip(features.split(FRAMES_PER_PIECE, 2), frames.mT.split(FRAMES_PER_PIECE, 2), strict=True)
         return torch.cat([self._mask_and_decode(f, x) for f, x in pieces], dim=2)
 
@@ -173,7 +176,7 @@ class ConvTasNet(Model):
         the Gram matrix of the filters; the product is the same up to rounding.
         """
         with torch.autocast(frames.device.type, enabled=False):
-            gram = self.encoder.mT @ self.encoder / len(self.encoder)
+            gram = self.encoder.T @ self.encoder / len(self.encoder)
             mean, power = frames @ self.encoder.mean(0), ((frames @ gram) * frames).sum(2)
             mean, scale = moments_to_scale(mean, power, self.norm.eps, self.causal, past)
             weight = self.bottleneck.weight * self.norm.weight
