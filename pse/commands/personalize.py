@@ -15,6 +15,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, help="directory for the model")
     parser.add_argument("--base", required=True, help="the model to start from: a built-in name, or a directory")
     parser.add_argument("--predictor", required=True, help="a model of frame SNR: a built-in name, or a directory")
+    parser.add_argument("--voice", help="an encoder of voices that tells whether all is of one person")
     parser.add_argument("--clean", type=Path, help="recordings of the same person without noise, file or directory")
     parser.add_argument("--noise_dir", type=Path, help="noises; when not given, some are synthesised, others taken "
                         "from between the words")  # fmt: skip
@@ -27,8 +28,9 @@ def main(argv: Sequence[str]) -> int:
     from pse.personalize.pipeline import personalize
 
     made = personalize(
-        args.noisy, args.output, base=package(args.base), predictor=package(args.predictor), clean=args.clean,
-        noise_dir=args.noise_dir, minutes=args.minutes, seed=args.seed, ngpu=args.ngpu,
+        args.noisy, args.output, base=package(args.base), predictor=package(args.predictor),
+        voice=None if args.voice is None else package(args.voice), clean=args.clean, noise_dir=args.noise_dir,
+        minutes=args.minutes, seed=args.seed, ngpu=args.ngpu,
         progress=lambda line: print(line, flush=True),
     )  # fmt: skip
     print(f"the model is in {made.model}; card.md says how it was made: pse enhance {made.model} IN -o OUT")

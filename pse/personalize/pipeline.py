@@ -14,7 +14,7 @@ from pse.inference.package import load_model, packaged_config, save_package
 from pse.personalize.adapt import CLEAN, PSEUDO_SE, train
 from pse.personalize.check import Check, compare
 from pse.personalize.material import own_noises, parts, read_noises, read_recordings
-from pse.personalize.verdict import Verdict, draw, judge_recordings
+from pse.personalize.verdict import Verdict, draw, judge_clean, judge_recordings
 
 Tell = Callable[[str], None]
 MINUTES = 10.0
@@ -35,13 +35,14 @@ class Personalized:
 
 def personalize(
     noisy_dir: str | Path, output: str | Path, *, base: str | Path, predictor: str | Path,
-    clean: str | Path | None = None, noise_dir: str | Path | None = None, minutes: float = MINUTES, seed: int = 0,
-    ngpu: int = 0, progress: Tell = lambda line: None,
+    voice: str | Path | None = None, clean: str | Path | None = None, noise_dir: str | Path | None = None,
+    minutes: float = MINUTES, seed: int = 0, ngpu: int = 0, progress: Tell = lambda line: None,
 ) -> Personalized:  # fmt: skip
     """Make a personal model of noisy recordings of one person, and put it into the directory `output`.
 
     noisy_dir: recordings of any rate and length, a minute of clear speech in all or more. base, predictor: packages of
-    the model to start from, and of one that tells frame SNRs. clean: recordings of the same person without noise, where
+    the model to start from, and of one that tells frame SNRs. voice: one of an encoder of voices, which tells whether
+    all is of one person; None: that is not looked at. clean: recordings of the same person without noise, where
     there are some. noise_dir: noises; None takes synthesised ones. minutes: of training.
     The result is compared with the base on recordings that no training has heard; where it is not better for
     sure, the base is what the directory holds. What clean speech adds is kept where it is better on held-out clean
@@ -52,16 +53,24 @@ def personalize(
         raise PseError("is there already", output, "choose another name, or remove it")
     if not minutes > 0:
         raise PseError(f"{minutes:g} minutes are no time", "minutes", "give more")
-    first, hears = load_model(base), load_model(predictor)
+    first, hears, knows = load_model(base), load_model(predictor), None if voice is None else load_model(voice)
     _check_models(first, hears, base, predictor)
     recordings = read_recordings(Path(noisy_dir), first.sample_rate)
-    verdict = judge_recordings(recordings, hears)
+    verdict = judge_recordings(recordings, hears, knows)
     work.mkdir(parents=True, exist_ok=True)
     draw(verdict, work / "verdict.png")
     progress(verdict.text)
     if verdict.refusal:
         told = f"{verdict.refusal}; the picture {work / 'verdict.png'} shows each recording"
         raise PseError(told, noisy_dir)
+    if clean is not None:
+        # Before anything is trained.
+        given = read_recordings(Path(clean), first.sample_rate)
+        of_clean = judge_clean(given, verdict, hears, knows)
+        progress(f"clean speech: {of_clean.text}")
+        if of_clean.refusal:
+            raise PseError(of_clean.refusal, clean)
+        given = parts(given.samples, first.sample_rate, seed, str(clean))
     speech = parts(recordings.samples, first.sample_rate, seed, str(noisy_dir))
     if noise_dir is None:
         noise = own_noises(recordings, verdict.frame_snr_db, seed)
@@ -75,7 +84,6 @@ def personalize(
     progress(checks["noisy"].text)
     best = personal if checks["noisy"].helped else first
     if clean is not None:
-        given = parts(read_recordings(Path(clean), first.sample_rate).samples, first.sample_rate, seed, str(clean))
         tuned = copy.deepcopy(best)
         train(tuned, config, CLEAN, given, noise, None, CLEAN_SHARE * minutes, work / "clean", seed, ngpu)
         checks["clean"] = compare(best, tuned, given["judge"], noise["judge"], seed)

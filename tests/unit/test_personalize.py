@@ -15,7 +15,7 @@ from pse.inference.builtin import package
 from pse.inference.package import load_model, save_package
 from pse.io import audio
 from pse.models.base import Output, build
-from pse.personalize import adapt, material, pipeline, verdict
+from pse.personalize import adapt, identity, material, pipeline, verdict
 from pse.personalize.check import Check, compare
 from pse.personalize.material import Recordings, gaps, own_noises, parts, read_recordings
 from pse.personalize.pipeline import personalize
@@ -62,6 +62,20 @@ class Predicted:
 
     def __call__(self, mix: torch.Tensor) -> Output:
         return Output(frame_snr_db=mix.new_full((len(mix), 1 + mix.shape[1] // 256), self.level_db))
+
+
+class ByPitch:
+    """An encoder of voices: a low one and a high one are orthogonal."""
+
+    sample_rate = 4000
+
+    def parameters(self):
+        return iter(())
+
+    def __call__(self, mix: torch.Tensor) -> Output:
+        frames = mix.unfold(1, 256, 64)
+        loudest = torch.fft.rfft(frames).abs().argmax(2)
+        return Output(embeddings=torch.nn.functional.one_hot((loudest > 64).long(), 2).float()[:, None])
 
 
 class Removes(torch.nn.Module):
@@ -181,6 +195,46 @@ def test_what_is_odd_is_told() -> None:
         predictor.sample_rate = 16000
         notes = " ".join(verdict.judge_recordings(given, predictor).notes)
         assert ("nothing above" in notes, "clipped" in notes) == (told == "nothing above 4 kHz", told == "are clipped")
+
+
+def tone(seconds: float, pitch_hz: float) -> np.ndarray:
+    return 0.3 * np.sin(2 * np.pi * pitch_hz * np.arange(round(seconds * RATE)) / RATE).astype(np.float32)
+
+
+def test_another_voice_is_told_and_a_crowd_is_refused() -> None:
+    mine = {f"r{n}": tone(22, 300 + n) for n in range(9)}
+    for strange, told, refused in ((0, False, False), (1, True, False), (9, True, True)):
+        given = mine | {f"x{n}": tone(22, 1500) for n in range(strange)}
+        found = verdict.judge_recordings(Recordings(given, RATE, RATE), Predicted(10), ByPitch())
+        assert ("sound like somebody else: x0" in found.text) == told or refused
+        assert ("several people speak" in found.refusal) == refused
+
+
+def test_only_clear_frames_tell_a_voice() -> None:
+    given = Recordings({"r": np.concatenate([tone(10, 300), tone(15, 1500)])}, RATE, RATE)
+    track = np.repeat([20.0, -20.0], [400, 600])
+    (vector,) = identity.voices(ByPitch(), given, {"r": track}).values()
+    assert vector @ [1, 0] > 0.99
+    assert not identity.voices(ByPitch(), given, {"r": np.full(1000, -20.0)})
+    assert not identity.voices(ByPitch(), Recordings({"r": tone(2, 300)}, RATE, RATE), {"r": np.full(80, 20.0)})
+
+
+@pytest.mark.parametrize(
+    ("level_db", "pitch_hz", "told"), [(10, 300, ""), (-10, 300, "it is noisy"), (10, 1500, "another person")]
+)
+def test_clean_speech_is_clean_and_of_the_same_person(level_db: float, pitch_hz: float, told: str) -> None:
+    noisy = verdict.judge_recordings(Recordings({"r": tone(40, 300)}, RATE, RATE), Predicted(10), ByPitch())
+    found = verdict.judge_clean(Recordings({"c": tone(8, pitch_hz)}, RATE, RATE), noisy, Predicted(level_db), ByPitch())
+    assert told in found.refusal and bool(found.refusal) == bool(told)
+
+
+def test_clean_speech_that_is_refused_stops_before_any_training(
+    noisy: Path, packages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verdict, "NOISY_SHARE", 1.1)
+    monkeypatch.setattr(pipeline, "train", None)
+    with pytest.raises(PseError, match="it is noisy: only 100 %"):
+        personalize(noisy, tmp_path / "mine", **packages, clean=noisy / "0.wav")
 
 
 def test_a_long_recording_is_predicted_in_parts_that_add_up() -> None:
