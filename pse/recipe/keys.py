@@ -95,3 +95,9 @@ class ScoreConfig:
         if "si_sdr" not in self.metrics:
             raise ValueError("metrics needs si_sdr: the systems are put in order by it")
         unique("metrics", self.metrics)
+
+
+def check_speeds(speeds: Sequence[float]) -> None:
+    """Raise ValueError for speeds of training speech that are none, or none that a voice could have."""
+    if not speeds or not all(0.5 <= s <= 2 for s in speeds) or len(set(speeds)) < len(speeds):
+        raise ValueError(f"speeds must be numbers from 0.5 to 2, each once, got {speeds}")

@@ -13,7 +13,7 @@ from tests.recipe_place import TINY, Place
 pytestmark = pytest.mark.slow
 
 METHODS = """
-large: {speech: all, objective: {name: supervised}, model: {name: gru_mask, hidden_size: 12}}
+large: {speech: all, objective: {name: supervised}, model: {name: gru_mask, hidden_size: 12}, speeds: [0.9, 1.0]}
 kd: {objective: {name: distillation, teacher: large}, premixture_snr_db: [0, 5]}
 cm: {objective: {name: contrastive_mixtures, purification: predictor}, training: {lr: 5e-4}, minutes: 0.5}
 """

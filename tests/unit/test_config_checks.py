@@ -40,6 +40,8 @@ def tiny(*overrides: str) -> Any:
         ("mixture.duration_s=0", "duration_s must be at least 0.1, got 0"),
         ("mixture.snr_db=[5, -5]", "snr_db must be .lowest, highest."),
         ("mixture.premixture_snr_db=[0, 1000]", "premixture_snr_db must be .*within -100 dB and 100 dB"),
+        ("pretrain.methods.generalist.speeds=[0.1]", "speeds must be numbers from 0.5 to 2, each once"),
+        ("pretrain.methods.pseudo_se.speeds=[0.9, 1.0]", "a target speaker has one voice"),
         ("mixture.num_test=0", "num_test must be at least 1, got 0"),
         ("data.test_s=-1", "test_s must be above 0, got -1"),
         ("data.num_valid_noises=0", "num_valid_noises must be at least 1"),

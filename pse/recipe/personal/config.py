@@ -13,6 +13,7 @@ from pse.recipe.keys import (
     SAMPLE_RATES_HZ,
     MiniConfig,
     ScoreConfig,
+    check_speeds,
     method_names,
     one_line,
     positive,
@@ -133,6 +134,7 @@ class MethodConfig:
     model: in place of pretrain.model. training: keys that differ from those of pretrain.
     minutes: how much of the speaker's noisy speech is used; null: all of it.
     premixture_snr_db: how noisy the speaker's recordings are, in place of mixture.premixture_snr_db.
+    speeds: the generalist's training speech is heard at these, too; at each a speaker is another one.
     """
 
     objective: dict[str, Any] | None
@@ -141,8 +143,12 @@ class MethodConfig:
     training: dict[str, Any] = field(default_factory=dict)
     minutes: float | None = None
     premixture_snr_db: tuple[float, float] | None = None
+    speeds: list[float] = field(default_factory=lambda: [1.0])
 
     def __post_init__(self) -> None:
+        check_speeds(self.speeds)
+        if self.speeds != [1.0] and self.speech == "target":
+            raise ValueError("a target speaker has one voice: leave out speeds, or set speech: all")
         if self.minutes is not None:
             positive(self, "minutes")
         if self.premixture_snr_db is not None:

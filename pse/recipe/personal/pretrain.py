@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pse.config import bind, plain
@@ -113,10 +114,13 @@ def train_system(ctx: Context, config: Any, system: System, names: dict[str, str
     """Train one system in its directory."""
     from pse.data.cache import select, some_minutes
     from pse.data.fixed import FixedMixtures, open_sources
+    from pse.data.speed import SpeedCache
     from pse.recipe.personal.training import fit, make_objective, make_sampler
 
     method, where = method_of(ctx, system), f"pretrain.methods.{system.method}"
     sources = open_sources(ctx.dump, names)
+    if method.speeds != [1.0]:
+        sources = replace(sources, speech=SpeedCache(sources.speech, method.speeds))
     ids = select(sources.speech, None if system.speaker is None else [system.speaker])
     if method.minutes is not None:
         ids = some_minutes(sources.speech, ids, method.minutes)

@@ -16,6 +16,7 @@ from pse.recipe.keys import (
     SAMPLE_RATES_HZ,
     MiniConfig,
     ScoreConfig,
+    check_speeds,
     method_names,
     one_line,
     positive,
@@ -172,8 +173,7 @@ class MethodConfig:
             raise ValueError("fixed mixtures are of any speakers: leave out pairing and speakers, or mixtures: fixed")
         if self.mixtures == "fixed" and self.conditions != Conditions():
             raise ValueError("fixed mixtures are as they are listed: leave out conditions, or mixtures: fixed")
-        if not self.speeds or not all(0.5 <= s <= 2 for s in self.speeds) or len(set(self.speeds)) < len(self.speeds):
-            raise ValueError(f"speeds must be numbers from 0.5 to 2, each once, got {self.speeds}")
+        check_speeds(self.speeds)
         if self.speeds != [1.0] and (self.mixtures == "fixed" or self.speakers is not None):
             raise ValueError("fixed mixtures and named speakers are as recorded: leave out speeds")
         if self.digits and self.num_speakers != [1]:

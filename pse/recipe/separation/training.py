@@ -150,8 +150,9 @@ def training_task(ctx: Context, system: System) -> Task:
         inputs += [ctx.dump / "mixtures" / f"{TRAIN}{count}" / "specs.jsonl" for count in method.num_speakers]
     if method.start is not None:
         inputs += trained(ctx, System(method.start, system.seed))
-    # All of the method but where it is tried: a test set more is no reason to train again.
-    decides = (f"{stage}.methods.{system.method}.{f.name}" for f in fields(method) if f.name != "tests")
+    # All of the method but where and how it is tried: a test set more is no reason to train again.
+    tried = ("tests", "clustering")
+    decides = (f"{stage}.methods.{system.method}.{f.name}" for f in fields(method) if f.name not in tried)
     own = (f"{stage}.segment_s", f"{stage}.statistics", *decides)
     keys = dict.fromkeys(("seed", "sample_rate", *MIXING, *own, model_of(ctx, system)[1], training_of(ctx, system)[1]))
 
