@@ -65,9 +65,12 @@ def main() -> None:
     idle = apart(0, 0)[1]
     for frames in args.frames:
         whole, parts = apart(frames, 0), apart(frames, CHUNK)
-        told = (f"{name} {peak - idle:7.0f} MB {s:6.2f} s" for name, (s, peak) in (("at once", whole), ("chunks", parts)))
+        told = "".join(
+            f"   {name} {peak - idle:7.0f} MB {seconds:6.2f} s"
+            for name, (seconds, peak) in (("at once", whole), ("chunks", parts))
+        )
         less, longer = (whole[1] - idle) / (parts[1] - idle), parts[0] / whole[0]
-        print(f"{frames:>6} frames   {'   '.join(told)}   {less:5.1f} x less memory, {longer:4.2f} x the time", flush=True)
+        print(f"{frames:>6} frames{told}   {less:5.1f} x less memory, {longer:4.2f} x the time", flush=True)
 
 
 if __name__ == "__main__":
