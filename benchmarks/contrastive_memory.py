@@ -24,7 +24,8 @@ def step(frames: int, chunk: int, sent: Connection) -> None:
     import torch
 
     from pse.data.cache import MemoryCache
-    from pse.data.speech_mixture import SpeakerSampler, Voices
+    from pse.data.speech import Voices
+    from pse.data.speech_mixture import SpeakerSampler
     from pse.models.base import build
     from pse.training.objectives.contrastive import Contrastive, Options
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pse.data.speech_mixture import Voices
+from pse.data.speech import Voices
 from pse.dsp.active_level import active_level
 
 RATE = 8000

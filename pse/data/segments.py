@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,10 +12,8 @@ from pse.data.cache import AudioCache
 from pse.data.conditions import Reference
 from pse.data.mixture import MAX_DRAWS, Crop, MixtureSpec, Sources, crop
 from pse.data.scene import Scene, render_scene, render_sources
+from pse.data.speech import Voices
 from pse.dsp.snr import SILENT_POWER, power
-
-if TYPE_CHECKING:
-    from pse.data.speech_mixture import Voices
 
 
 class FixedSampler:

@@ -8,48 +8,27 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from pse.data.cache import AudioCache, JoinedCache
+from pse.data.cache import AudioCache
 from pse.data.conditions import Conditions, staggered
 from pse.data.mixture import MAX_DRAWS, Crop, MixtureSpec, Sources, crop, draw_crop
 from pse.data.pairing import Pairing
 from pse.data.rooms import draw_room
 from pse.data.scene import Scene, peak_scaled, render_scene, render_sources
-from pse.data.segments import FixedSampler
+from pse.data.speech import Voices
 from pse.data.wsj0_mix import Entry
 from pse.dsp.snr import SILENT_POWER, power
 from pse.errors import PseError, first_three
 
-__all__ = ["LEVEL_DBFS", "FixedSampler", "SpeakerSampler", "Voices", "listed", "peak_scaled", "render_sources"]
 # Of a source while it speaks, in training: mixtures are then as loud on average as tests, whose peak is 0.9.
 LEVEL_DBFS = -22.0
 MAX_SPEAKERS = 5
 # As in WSJ0-mix.
 PLAIN = Conditions()
-
-
-@dataclass(frozen=True)
-class Voices:
-    """Speech to mix: a cache, the active level of each utterance in dB re full scale, each speaker's sex (F, M)."""
-
-    cache: AudioCache
-    level_db: Mapping[str, float]
-    sex: Mapping[str, str]
-
-    def sexes(self, spec: MixtureSpec) -> str:
-        """Sexes of a mixture's speakers in the order of the alphabet, `FM`; `?` stands for an unknown one."""
-        return "".join(sorted(self.sex.get(self.cache.speaker[s.utt]) or "?" for s in spec.sources))
-
-
-def joined(*sets: Voices) -> Voices:
-    """Several sets of speech as one. Raises PseError where they share an utterance or differ in rate."""
-    levels = {u: level for v in sets for u, level in v.level_db.items()}
-    sexes = {speaker: sex for v in sets for speaker, sex in v.sex.items()}
-    return Voices(JoinedCache([v.cache for v in sets]), levels, sexes)
 
 
 def listed(entry: Entry, voices: Voices) -> MixtureSpec:

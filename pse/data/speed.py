@@ -12,7 +12,7 @@ import numpy as np
 import soxr
 
 from pse.data.cache import AudioCache
-from pse.data.speech_mixture import Voices
+from pse.data.speech import Voices
 
 # Read on both sides of a stretch, so that the filter does not begin in silence.
 MARGIN = 64

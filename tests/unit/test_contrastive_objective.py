@@ -12,7 +12,9 @@ from pse.data.cache import MemoryCache
 from pse.data.collate import Batch
 from pse.data.conditions import Conditions
 from pse.data.mixture import Crop, MixtureSpec
-from pse.data.speech_mixture import FixedSampler, SpeakerSampler, Voices
+from pse.data.segments import FixedSampler
+from pse.data.speech import Voices
+from pse.data.speech_mixture import SpeakerSampler
 from pse.dsp.stft import STFT
 from pse.errors import PseError
 from pse.losses.activity import dominant_source

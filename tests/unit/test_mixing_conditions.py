@@ -16,9 +16,9 @@ from pse.data.conditions import Conditions, staggered
 from pse.data.fixed import _fits
 from pse.data.mixture import Crop, MixtureSpec, Sources, extent, read_specs, render, write_specs
 from pse.data.rooms import SOUND_M_S, Room, direct_responses, draw_room, impulse_responses
-from pse.data.scene import render_scene
+from pse.data.scene import peak_scaled, render_scene, render_sources
 from pse.data.segments import FixedSampler
-from pse.data.speech_mixture import SpeakerSampler, peak_scaled, render_sources
+from pse.data.speech_mixture import SpeakerSampler
 from pse.dsp.snr import power, snr_db
 from pse.errors import EnvironmentFault, PseError
 from tests.speech_toy import RATE, toy_voices

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pse.data.speech_mixture import SpeakerSampler, Voices
+from pse.data.speech import Voices
+from pse.data.speech_mixture import SpeakerSampler
 from pse.errors import PseError
 from pse.losses.snr import neg_si_sdr
 from pse.models.base import Output, build

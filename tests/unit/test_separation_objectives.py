@@ -13,7 +13,9 @@ from pse.config import read_yaml
 from pse.data.collate import Batch
 from pse.data.conditions import Conditions
 from pse.data.mixture import Crop
-from pse.data.speech_mixture import FixedSampler, SpeakerSampler, render_sources
+from pse.data.scene import render_sources
+from pse.data.segments import FixedSampler
+from pse.data.speech_mixture import SpeakerSampler
 from pse.dsp.stft import STFT
 from pse.errors import PseError
 from pse.losses.activity import dominant_source

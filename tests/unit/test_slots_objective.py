@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from pse.config import bind
-from pse.data.speech_mixture import SpeakerSampler, Voices
+from pse.data.speech import Voices
+from pse.data.speech_mixture import SpeakerSampler
 from pse.dsp.stft import STFT
 from pse.errors import PseError
 from pse.losses.mask_inference import targets

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from pse.data import wsj0_mix
-from pse.data.speech_mixture import LEVEL_DBFS, FixedSampler, SpeakerSampler, listed, peak_scaled, render_sources
+from pse.data.scene import peak_scaled, render_sources
+from pse.data.segments import FixedSampler
+from pse.data.speech_mixture import LEVEL_DBFS, SpeakerSampler, listed
 from pse.dsp.active_level import active_level
 from pse.errors import PseError
 from tests.speech_toy import RATE, toy_voices

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pse.data.cache import MemoryCache
-from pse.data.speech_mixture import SpeakerSampler, Voices
+from pse.data.speech import Voices
+from pse.data.speech_mixture import SpeakerSampler
 from pse.data.speed import SpeedCache, at_speeds
 from tests.speech_toy import toy_voices
 

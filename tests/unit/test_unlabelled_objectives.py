@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from pse.config import bind
 from pse.data.collate import Batch
-from pse.data.speech_mixture import SpeakerSampler, Voices
+from pse.data.speech import Voices
+from pse.data.speech_mixture import SpeakerSampler
 from pse.errors import PseError
 from pse.losses.contrastive import info_nce
 from pse.models.base import Output, build

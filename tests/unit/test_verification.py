@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from pse.data.mixture import Crop, MixtureSpec
-from pse.data.speech_mixture import SpeakerSampler, Voices
+from pse.data.speech import Voices
+from pse.data.speech_mixture import SpeakerSampler
 from pse.models.base import build
 from pse.scoring.verification import equal_error_rate
 from pse.training.objectives.contrastive import Contrastive, Options

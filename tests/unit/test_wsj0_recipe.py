@@ -12,7 +12,7 @@ import pytest
 
 from pse.data import wsj0_lists, wsj0_mix
 from pse.data.fixed import FixedMixtures
-from pse.data.speech_mixture import render_sources
+from pse.data.scene import render_sources
 from pse.dsp.active_level import active_level
 from pse.errors import PseError
 from pse.io import datadir, sound

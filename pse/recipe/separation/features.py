@@ -119,7 +119,8 @@ def _mixtures(ctx: Context, name: str) -> Task:
 
 def _drawn(ctx: Context, config: Any, name: str, speech: str, wanted: SetConfig | None) -> Iterator[Any]:
     """Descriptions of a set that no list describes."""
-    from pse.data.speech_mixture import SpeakerSampler, peak_scaled
+    from pse.data.scene import peak_scaled
+    from pse.data.speech_mixture import SpeakerSampler
 
     mixture, spoken = config.mixture, voices(ctx, speech)
     longest = mixture.valid_duration_s if name == VALID else mixture.max_duration_s

@@ -257,7 +257,7 @@ def cache_files(ctx: Context, *sets: str) -> tuple[Path, ...]:
 def voices(ctx: Context, name: str) -> Any:
     """The speech of a set, with its levels and the speakers' sexes."""
     from pse.data.cache import AudioCache
-    from pse.data.speech_mixture import Voices
+    from pse.data.speech import Voices
     from pse.io.tables import read_table
 
     cache = AudioCache(ctx.dump / name)

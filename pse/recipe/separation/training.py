@@ -208,7 +208,7 @@ def _heard(ctx: Context, method: Any) -> Any:
     """The speech that a method is trained on: the training speakers', digits too or at several speeds if it asks so."""
     spoken = voices(ctx, "train")
     if method.digits:
-        from pse.data.speech_mixture import joined
+        from pse.data.speech import joined
 
         spoken = joined(spoken, voices(ctx, DIGITS))
     if method.speeds == [1.0]:
@@ -221,7 +221,7 @@ def _heard(ctx: Context, method: Any) -> Any:
 def _of_fixed(ctx: Context, system: System) -> Any:
     """Segments of the fixed mixtures of all numbers of speakers that a method is trained on."""
     from pse.data.fixed import FixedMixtures
-    from pse.data.speech_mixture import FixedSampler
+    from pse.data.segments import FixedSampler
 
     method, stage = method_of(ctx, system), stage_of(ctx, system.method)
     specs = [s for count in method.num_speakers for s in FixedMixtures(ctx.dump, f"{TRAIN}{count}").specs]
