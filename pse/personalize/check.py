@@ -45,6 +45,8 @@ class Check:
     def text(self) -> str:
         """In words."""
         change = self.difference
+        if not change.n:
+            return "none of the recordings that it has not heard is clear enough to judge by"
         half = f" ± {change.half_width:.2f}" if change.half_width is not None else ""
         return (
             f"on recordings that it has not heard: base {self.base_db:.2f} dB, personal {self.personal_db:.2f} dB "

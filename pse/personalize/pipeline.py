@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pse.data.cache import MemoryCache
 from pse.errors import PseError
 from pse.inference.package import load_model, packaged_config, save_package
+from pse.io.jsonl import read_json, write_json
 from pse.personalize.adapt import CLEAN, PSEUDO_SE, train
 from pse.personalize.check import Check, compare
 from pse.personalize.material import own_noises, parts, read_noises, read_recordings
@@ -53,52 +56,116 @@ def personalize(
         raise PseError("is there already", output, "choose another name, or remove it")
     if not minutes > 0:
         raise PseError(f"{minutes:g} minutes are no time", "minutes", "give more")
-    first, hears, knows = load_model(base), load_model(predictor), None if voice is None else load_model(voice)
-    _check_models(first, hears, base, predictor)
-    recordings = read_recordings(Path(noisy_dir), first.sample_rate)
-    verdict = judge_recordings(recordings, hears, knows)
+    models = _Models(
+        load_model(base), load_model(predictor), None if voice is None else load_model(voice), packaged_config(base)
+    )
+    _check_models(models.base, models.predictor, base, predictor)
+    given = _look(models, Path(noisy_dir), clean, noise_dir, seed, work, progress)
+    asked = {"minutes": minutes, "seed": seed, "base": _sums(base), "predictor": _sums(predictor)} | given.digests()
+    _same_again(work, asked)
+    best, checks = _learn(models, given, minutes, seed, ngpu, work, progress)
+    helped = best is not models.base
+    if not helped:
+        progress("personalising did not help for sure: the model is the base, unchanged")
+    save_package(output, best, models.config, _card(given.verdict, checks, helped, base, minutes, seed))
+    shutil.move(work / "verdict.png", output / "verdict.png")
+    shutil.rmtree(work)
+    return Personalized(output, given.verdict, checks, helped)
+
+
+@dataclass(frozen=True)
+class _Models:
+    base: Any
+    predictor: Any
+    voice: Any
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What trains, selects and judges: pieces of noisy and of clean speech and of noise, by these parts."""
+
+    verdict: Verdict
+    speech: dict[str, MemoryCache]
+    noise: dict[str, MemoryCache]
+    clean: dict[str, MemoryCache] | None
+
+    def digests(self) -> dict[str, str]:
+        """What it is known by when a training goes on."""
+        every = {"speech": self.speech, "noise": self.noise, "clean": self.clean or {}}
+        return {name: _digest(part.values()) for name, part in every.items()}
+
+
+def _look(
+    models: _Models, noisy: Path, clean: str | Path | None, noise_dir: str | Path | None, seed: int, work: Path,
+    tell: Tell,
+) -> _Given:  # fmt: skip
+    """The verdict, and what there is to train on. Raises PseError where that is nothing."""
+    rate = models.base.sample_rate
+    recordings = read_recordings(noisy, rate)
+    verdict = judge_recordings(recordings, models.predictor, models.voice)
     work.mkdir(parents=True, exist_ok=True)
     draw(verdict, work / "verdict.png")
-    progress(verdict.text)
+    tell(verdict.text)
     if verdict.refusal:
-        told = f"{verdict.refusal}; the picture {work / 'verdict.png'} shows each recording"
-        raise PseError(told, noisy_dir)
+        raise PseError(f"{verdict.refusal}; the picture {work / 'verdict.png'} shows each recording", noisy)
+    spoken = None
     if clean is not None:
-        # Before anything is trained.
-        given = read_recordings(Path(clean), first.sample_rate)
-        of_clean = judge_clean(given, verdict, hears, knows)
-        progress(f"clean speech: {of_clean.text}")
+        quiet = read_recordings(Path(clean), rate)
+        of_clean = judge_clean(quiet, verdict, models.predictor, models.voice)
+        tell(f"clean speech: {of_clean.text}")
         if of_clean.refusal:
             raise PseError(of_clean.refusal, clean)
-        given = parts(given.samples, first.sample_rate, seed, str(clean))
-    speech = parts(recordings.samples, first.sample_rate, seed, str(noisy_dir))
+        spoken = parts(quiet.samples, rate, seed, str(clean))
     if noise_dir is None:
         noise = own_noises(recordings, verdict.frame_snr_db, seed)
     else:
-        noise = read_noises(Path(noise_dir), first.sample_rate, seed)
-    config = packaged_config(base)
-    share = 1.0 if clean is None else 1 - CLEAN_SHARE
-    personal, checks = copy.deepcopy(first), {}
-    train(personal, config, PSEUDO_SE, speech, noise, hears, share * minutes, work / "noisy", seed, ngpu)
-    checks["noisy"] = compare(first, personal, speech["judge"], noise["judge"], seed, hears)
-    progress(checks["noisy"].text)
-    best = personal if checks["noisy"].helped else first
-    if clean is not None:
-        tuned = copy.deepcopy(best)
-        train(tuned, config, CLEAN, given, noise, None, CLEAN_SHARE * minutes, work / "clean", seed, ngpu)
-        checks["clean"] = compare(best, tuned, given["judge"], noise["judge"], seed)
-        progress(f"with clean speech, {checks['clean'].text}")
-        # Of a few seconds too few are left to be sure by; the noisy recordings have a say, too.
-        noisy = compare(best, tuned, speech["judge"], noise["judge"], seed, hears)
-        if checks["clean"].difference.mean > 0 and not noisy.harmed:
-            best = tuned
-    helped = best is not first
-    if not helped:
-        progress("personalising did not help for sure: the model is the base, unchanged")
-    save_package(output, best, config, _card(verdict, checks, helped, base, minutes, seed))
-    shutil.move(work / "verdict.png", output / "verdict.png")
-    shutil.rmtree(work)
-    return Personalized(output, verdict, checks, helped)
+        noise = read_noises(Path(noise_dir), rate, seed)
+    return _Given(verdict, parts(recordings.samples, rate, seed, str(noisy)), noise, spoken)
+
+
+def _learn(
+    models: _Models, given: _Given, minutes: float, seed: int, ngpu: int, work: Path, tell: Tell
+) -> tuple[Any, dict[str, Check]]:
+    """The best model, which is the base itself where nothing was gained, and the check of each step."""
+    noise, judges = given.noise, given.noise["judge"]
+    share = 1.0 if given.clean is None else 1 - CLEAN_SHARE
+    personal, checks = copy.deepcopy(models.base), {}
+    train(personal, models.config, PSEUDO_SE, given.speech, noise, models.predictor, share * minutes, work / "noisy",
+          seed, ngpu)  # fmt: skip
+    checks["noisy"] = compare(models.base, personal, given.speech["judge"], judges, seed, models.predictor)
+    tell(checks["noisy"].text)
+    best = personal if checks["noisy"].helped else models.base
+    if given.clean is None:
+        return best, checks
+    tuned = copy.deepcopy(best)
+    train(tuned, models.config, CLEAN, given.clean, noise, None, CLEAN_SHARE * minutes, work / "clean", seed, ngpu)
+    checks["clean"] = compare(best, tuned, given.clean["judge"], judges, seed)
+    tell(f"with clean speech, {checks['clean'].text}")
+    # Of a few seconds too few are left to be sure by; the noisy recordings have a say, too.
+    noisy = compare(best, tuned, given.speech["judge"], judges, seed, models.predictor)
+    return tuned if checks["clean"].difference.mean > 0 and not noisy.harmed else best, checks
+
+
+def _same_again(work: Path, asked: dict[str, Any]) -> None:
+    """Let a training go on only with what it began with. Raises PseError for anything else."""
+    place = work / "asked.json"
+    if place.is_file() and (before := read_json(place)) != asked:
+        other = ", ".join(sorted(k for k in asked if before.get(k) != asked[k]))
+        raise PseError(f"has begun with another {other}", work, "remove it, or choose another --output")
+    write_json(place, asked)
+
+
+def _sums(package: str | Path) -> str:
+    return hashlib.sha256((Path(package) / "SHA256SUMS").read_bytes()).hexdigest()
+
+
+def _digest(caches: Iterable[MemoryCache]) -> str:
+    made = hashlib.sha256()
+    for cache in caches:
+        for name in cache.ids:
+            made.update(cache.read(name).tobytes())
+    return made.hexdigest()
 
 
 def _check_models(model: Any, predictor: Any, base: str | Path, hears: str | Path) -> None:

@@ -11,8 +11,9 @@ from typing import Any, Literal
 # A method names directories and rows of tables; a dot stands before what was done with its model.
 METHOD = re.compile(r"[A-Za-z0-9_-]+")
 EXPERIMENT = re.compile(r"\w[\w.-]*", re.ASCII)
-# Names of conditions that no method makes: the unprocessed input, and first weights that nothing trained.
-RESERVED = ("mixture", "random")
+# Names of conditions that no method makes: the unprocessed input, and first weights that nothing trained; and of a
+# package.
+RESERVED = ("mixture", "random", "snr_predictor")
 MAX_SEED = 2**32 - 1
 MAX_SNR_DB = 100.0
 SAMPLE_RATES_HZ = (4000, 96000)

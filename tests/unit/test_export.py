@@ -24,6 +24,9 @@ from pse.inference.package import save_package
 from pse.models.base import Model, build
 
 ROOT = Path(__file__).parents[2]
+# torch says so of every file that it reads.
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.load:DeprecationWarning")
+
 TASNET = {
     "name": "conv_tasnet", "bottleneck_channels": 4, "hidden_channels": 6, "num_filters": 20, "skip_channels": 5,
     "num_blocks": 3, "num_repeats": 2,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -189,13 +189,17 @@ def silent(card: Card) -> None:
 
 
 @pytest.fixture()
-def plugged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Card]:
+def plugged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Card]]:
+    # A shell starts its background jobs with Ctrl-C ignored, and a test run may be one.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def plug(*arguments: Any) -> Card:
         card = Card(*arguments)
         monkeypatch.setitem(sys.modules, "sounddevice", card.module())
         return card
 
-    return plug
+    yield plug
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("out_channels", [1, 2, 8])

@@ -258,7 +258,7 @@ def test_the_check_tells_better_from_worse_and_from_alike(predictor: Predicted |
 def test_nothing_clear_to_check_on_is_no_help() -> None:
     speech, noise = (MemoryCache({"x": voice(4, n)}, "me", RATE) for n in (0, 1))
     found = compare(Removes(voice(4), 0), Removes(voice(4), 0.5), speech, noise, 0, Predicted(-40))
-    assert not found.helped and found.difference.n == 0
+    assert not found.helped and found.difference.n == 0 and "clear enough to judge by" in found.text
 
 
 def test_a_gain_that_is_not_sure_is_no_help() -> None:
@@ -318,6 +318,8 @@ def test_a_stopped_training_goes_on_to_the_same_end(
         personalize(noisy, tmp_path / "mine", **packages, minutes=0.03)
     plan = (tmp_path / "mine.work" / "noisy" / "plan.json").read_bytes()
     monkeypatch.undo()
+    with pytest.raises(PseError, match="has begun with another minutes"):
+        personalize(noisy, tmp_path / "mine", **packages, minutes=0.04)
     monkeypatch.setattr(adapt, "_examples_in", stop)
     personalize(noisy, tmp_path / "mine", **packages, minutes=0.03)
     assert plan and (tmp_path / "mine" / "model.safetensors").is_file()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from pse.io.jsonl import read_json
 from pse.recipe.options import Context
+from pse.recipe.personal import predictor
 from pse.recipe.personal.layout import (
     System,
     conditions,
@@ -25,15 +27,22 @@ def tasks(ctx: Context) -> list[Task]:
     systems = [s for s in (*pretrained(ctx), *finetuned(ctx)) if is_trained(ctx, s)]
     weights = [p for s in systems for p in trained(ctx, s)]
     scores = [ctx.exp / "scores_test" / r / "summary.json" for r in runs(ctx)]
-    outputs = tuple(ctx.exp / "package" / s.name / "SHA256SUMS" for s in systems)
+    names = [s.name for s in systems]
+    if ctx.config.snr_predictor.model:
+        names.append("snr_predictor")
+        weights += predictor.trained(ctx)
+        scores.append(predictor.directory(ctx) / "accuracy.json")
+    outputs = tuple(ctx.exp / "package" / name / "SHA256SUMS" for name in names)
 
     def run(config: Any) -> None:
         for system in systems:
             pack(ctx, config, system)
-        print(f"{len(systems)} models packed in {ctx.exp / 'package'}", flush=True)
+        if config.snr_predictor.model:
+            pack_predictor(ctx, config)
+        print(f"{len(names)} models packed in {ctx.exp / 'package'}", flush=True)
         closing(ctx)
 
-    reads = (*model_keys(ctx), "seed", "num_seeds", "corpus.name", "sample_rate")
+    reads = (*model_keys(ctx), "snr_predictor.model", "seed", "num_seeds", "corpus.name", "sample_rate")
     return [Task("packages", "pack", reads, (*weights, *scores), outputs, ctx.exp, run, made_by="score")]
 
 
@@ -44,6 +53,36 @@ def pack(ctx: Context, config: Any, system: System) -> None:
 
     model, mapping = load_system(ctx, system), model_of(ctx, system)[0]
     save_package(ctx.exp / "package" / system.name, model, mapping, card(ctx, config, system, model))
+
+
+def pack_predictor(ctx: Context, config: Any) -> None:
+    """Pack the SNR predictor, which `pse personalize` asks, with its card."""
+    from pse.inference.package import save_package
+    from pse.models.base import num_parameters
+    from pse.recipe.reporting import command
+
+    mapping = config.snr_predictor.model
+    model, told = predictor.load_predictor(ctx, mapping), read_json(predictor.directory(ctx) / "accuracy.json")
+    lines = [
+        "# snr_predictor",
+        "",
+        f"How clean each frame of a recording is, in dB: {num_parameters(model):,} weights, {config.sample_rate} Hz.",
+        "",
+        f"Made by: corpus {config.corpus.name}; seed {config.seed}; `{command(ctx)}`",
+        "",
+        f"## Accuracy on {told['num_mixtures']} mixtures of unseen speakers and noises",
+        "",
+        f"- mean absolute error {told['mae_db']:.2f} dB (a constant: {told['mae_of_the_mean_db']:.2f} dB)",
+        f"- correlation {told['correlation']:.3f}",
+        f"- above or below 0 dB right in {100 * told['gate_accuracy']:.1f} % (always the majority: "
+        f"{100 * told['gate_majority']:.1f} %)",
+        "",
+        "## Limits",
+        "",
+        "Trained on additive noise; the licence of the weights follows that of the recordings they were trained on.",
+        "",
+    ]
+    save_package(ctx.exp / "package" / "snr_predictor", model, mapping, "\n".join(lines))
 
 
 def closing(ctx: Context) -> None:
