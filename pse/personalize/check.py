@@ -16,9 +16,9 @@ from pse.models.base import device_of
 from pse.personalize.adapt import sampler
 from pse.scoring.statistics import Difference, clustered_difference
 
-PER_PIECE, LEAST = 4, 48
+PER_PIECE, LEAST = 8, 48
 # Frames below it hardly count, and mixtures of which so little counts not at all.
-CLEAR_DB, LEAST_WEIGHT = 5.0, 0.02
+CLEAR_DB, LEAST_WEIGHT = 5.0, 0.1
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pse.data.cache import MemoryCache
 from pse.errors import PseError
 from pse.io import audio
 
-PIECE_S, LEAST_PIECES, LEAST_S, SHORTEST_S = 10.0, 6, 5.0, 1.0
+PIECE_S, MANY_PIECES, SMALL_PIECE_S, LEAST_S, SHORTEST_S = 10.0, 12, 2.0, 5.0, 1.0
 # What trains, what selects the best weights, and what nothing of the training has heard.
 SHARES = {"train": 0.7, "select": 0.1, "judge": 0.2}
 # More would teach little and not fit into memory.
@@ -67,10 +67,10 @@ def read_recordings(place: Path, sample_rate: int, longest_s: float = LONGEST_S)
 def parts(recordings: Mapping[str, np.ndarray], sample_rate: int, seed: int, what: str) -> dict[str, MemoryCache]:
     """Pieces of recordings for each of SHARES, in time: only where two parts meet do they share a recording.
 
-    Pieces last 10 s, those that select and judge less where there would be only a few. Raises PseError where there is
-    too little.
+    Pieces last 10 s, those that select and judge down to 2 s where there would be only a few: a difference is sure
+    by the number of them. Raises PseError where there is too little.
     """
-    longest, shortest = round(PIECE_S * sample_rate), round(PIECE_S / 20 * sample_rate)
+    longest, small, shortest = (round(s * sample_rate) for s in (PIECE_S, SMALL_PIECE_S, PIECE_S / 20))
     names = sorted(recordings)
     order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
     starts = np.concatenate([[0], np.cumsum([len(recordings[n]) for n in order])])
@@ -81,7 +81,7 @@ def parts(recordings: Mapping[str, np.ndarray], sample_rate: int, seed: int, wha
     bounds = np.round(np.cumsum([0.0, *SHARES.values()]) * total).astype(int)
     found = {}
     for part, first, last in zip(SHARES, bounds[:-1], bounds[1:], strict=True):
-        size = longest if part == "train" else min(longest, max(shortest, (last - first) // LEAST_PIECES))
+        size = longest if part == "train" else min(longest, max(small, (last - first) // MANY_PIECES))
         pieces = {}
         for name, start in zip(order, starts[:-1], strict=True):
             stretch = recordings[name][max(0, first - start) : max(0, last - start)]
