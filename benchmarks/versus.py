@@ -30,5 +30,5 @@ def imported(module: str, name: str) -> Any:
     """A function of a package that may not be there."""
     try:
         return getattr(__import__(module, fromlist=[name]), name)
-    except Exception:
+    except (ImportError, AttributeError):
         return None

@@ -26,11 +26,10 @@ GAP_DB, GAP_S, GAP_FADE_S, LEAST_GAPS_S, LEAST_OWN_NOISE_S = -6.0, 0.3, 0.02, 1.
 
 @dataclass(frozen=True)
 class Recordings:
-    """Recordings [T] by their names at one rate; own_hz: the lowest rate that a file of them has."""
+    """Recordings [T] by their names at one rate."""
 
     samples: Mapping[str, np.ndarray]
     sample_rate: int
-    own_hz: int
 
     @property
     def total_s(self) -> float:
@@ -51,17 +50,17 @@ def read_recordings(place: Path, sample_rate: int, longest_s: float = LONGEST_S)
             told = f"lasts {len(samples) / own_hz:.1f} s" if not found else found[0]
             raise PseError(told, place, "give a recording with speech in it")
         samples = samples[: round(longest_s * own_hz)]
-        return Recordings({place.stem: audio.resample(samples, own_hz, sample_rate)}, sample_rate, own_hz)
+        return Recordings({place.stem: audio.resample(samples, own_hz, sample_rate)}, sample_rate)
     read: dict[str, np.ndarray] = {}
-    left_s, lowest = longest_s, audio.MAX_RATE_HZ
+    left_s = longest_s
     for recording in folder.scan(place, min_duration_s=SHORTEST_S, skip_bad=True, shares={"train": 1.0}):
         if left_s < SHORTEST_S:
             break
         own = recording.sample_rate
         part = min(round(left_s * own), round(recording.duration_s * own))
         read[recording.id], _ = audio.read(recording.path, sample_rate, 0, part)
-        left_s, lowest = left_s - part / own, min(lowest, own)
-    return Recordings(read, sample_rate, lowest)
+        left_s -= part / own
+    return Recordings(read, sample_rate)
 
 
 def parts(recordings: Mapping[str, np.ndarray], sample_rate: int, seed: int, what: str) -> dict[str, MemoryCache]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pse.data.cache import MemoryCache
 from pse.errors import PseError
 from pse.inference.package import load_model, packaged_config, save_package
@@ -22,7 +24,7 @@ from pse.personalize.verdict import Verdict, draw, judge_clean, judge_recordings
 Tell = Callable[[str], None]
 MINUTES = 10.0
 # Of the time, where clean speech is given too.
-CLEAN_SHARE = 0.2
+CLEAN_TIME = 0.2
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def _learn(
 ) -> tuple[Any, dict[str, Check]]:
     """The best model, which is the base itself where nothing was gained, and the check of each step."""
     noise, judges = given.noise, given.noise["judge"]
-    share = 1.0 if given.clean is None else 1 - CLEAN_SHARE
+    share = 1.0 if given.clean is None else 1 - CLEAN_TIME
     personal, checks = copy.deepcopy(models.base), {}
     train(personal, models.config, PSEUDO_SE, given.speech, noise, models.predictor, share * minutes, work / "noisy",
           seed, ngpu)  # fmt: skip
@@ -139,7 +141,7 @@ def _learn(
     if given.clean is None:
         return best, checks
     tuned = copy.deepcopy(best)
-    train(tuned, models.config, CLEAN, given.clean, noise, None, CLEAN_SHARE * minutes, work / "clean", seed, ngpu)
+    train(tuned, models.config, CLEAN, given.clean, noise, None, CLEAN_TIME * minutes, work / "clean", seed, ngpu)
     checks["clean"] = compare(best, tuned, given.clean["judge"], judges, seed)
     tell(f"with clean speech, {checks['clean'].text}")
     # Of a few seconds too few are left to be sure by; the noisy recordings have a say, too.
@@ -169,8 +171,6 @@ def _digest(caches: Iterable[MemoryCache]) -> str:
 
 
 def _check_models(model: Any, predictor: Any, base: str | Path, hears: str | Path) -> None:
-    import torch
-
     with torch.inference_mode():
         made, told = (m(torch.zeros(1, m.sample_rate)) for m in (model, predictor))
     if made.wavs is None or made.wavs.shape[1] != 1:

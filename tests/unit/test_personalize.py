@@ -133,7 +133,7 @@ def test_what_is_silent_short_or_damaged_is_left_out_and_one_file_is_enough(tmp_
     audio.write(tmp_path / "a" / "silent.wav", np.zeros(3 * RATE, np.float32), RATE)
     (tmp_path / "a" / "broken.wav").write_bytes(b"RIFF....WAVE")
     found = read_recordings(tmp_path / "a", RATE)
-    assert sorted(len(x) for x in found.samples.values()) == [1.5 * RATE, 3 * RATE] and found.own_hz == RATE
+    assert sorted(len(x) for x in found.samples.values()) == [1.5 * RATE, 3 * RATE]
     alone = read_recordings(tmp_path / "a" / "good.wav", 2 * RATE)
     assert [len(x) for x in alone.samples.values()] == [6 * RATE]
     for name in ("short", "silent"):
@@ -168,7 +168,7 @@ def test_gaps_are_the_stretches_of_low_snr_and_nothing_else() -> None:
 
 def test_noises_between_words_are_drawn_as_often_as_synthesised_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(material, "NUM_NOISES", 20)
-    recordings = Recordings({f"r{n}": voice(10, n) for n in range(10)}, RATE, RATE)
+    recordings = Recordings({f"r{n}": voice(10, n) for n in range(10)}, RATE)
     low = {n: np.full(1 + len(x) // 256, -20.0) for n, x in recordings.samples.items()}
     with_gaps = own_noises(recordings, low, 0)
     without = own_noises(recordings, {n: -x for n, x in low.items()}, 0)
@@ -180,7 +180,7 @@ def test_noises_between_words_are_drawn_as_often_as_synthesised_ones(monkeypatch
 
 @pytest.mark.parametrize(("level_db", "seconds", "refused"), [(10, 30, False), (-10, 30, True), (10, 15, True)])
 def test_what_cannot_be_learnt_from_is_refused(level_db: float, seconds: float, refused: bool) -> None:
-    found = verdict.judge_recordings(Recordings({"r": voice(seconds)}, RATE, RATE), Predicted(level_db))
+    found = verdict.judge_recordings(Recordings({"r": voice(seconds)}, RATE), Predicted(level_db))
     assert bool(found.refusal) == refused == ("not usable" in found.text)
     assert found.usable_s == pytest.approx(seconds if level_db > 0 else 0)
 
@@ -190,7 +190,7 @@ def test_what_is_odd_is_told() -> None:
     narrow = audio.resample(audio.resample(wide, 16000, 8000), 8000, 16000)
     loud = np.clip(20 * wide, -1, 1)
     for samples, told in ((wide, None), (narrow, "nothing above 4 kHz"), (loud, "are clipped")):
-        given = Recordings({"r": samples}, 16000, 16000)
+        given = Recordings({"r": samples}, 16000)
         predictor = Predicted(10)
         predictor.sample_rate = 16000
         notes = " ".join(verdict.judge_recordings(given, predictor).notes)
@@ -205,26 +205,26 @@ def test_another_voice_is_told_and_a_crowd_is_refused() -> None:
     mine = {f"r{n}": tone(22, 300 + n) for n in range(9)}
     for strange, told, refused in ((0, False, False), (1, True, False), (9, True, True)):
         given = mine | {f"x{n}": tone(22, 1500) for n in range(strange)}
-        found = verdict.judge_recordings(Recordings(given, RATE, RATE), Predicted(10), ByPitch())
+        found = verdict.judge_recordings(Recordings(given, RATE), Predicted(10), ByPitch())
         assert ("sound like somebody else: x0" in found.text) == told or refused
         assert ("several people speak" in found.refusal) == refused
 
 
 def test_only_clear_frames_tell_a_voice() -> None:
-    given = Recordings({"r": np.concatenate([tone(10, 300), tone(15, 1500)])}, RATE, RATE)
+    given = Recordings({"r": np.concatenate([tone(10, 300), tone(15, 1500)])}, RATE)
     track = np.repeat([20.0, -20.0], [400, 600])
     (vector,) = identity.voices(ByPitch(), given, {"r": track}).values()
     assert vector @ [1, 0] > 0.99
     assert not identity.voices(ByPitch(), given, {"r": np.full(1000, -20.0)})
-    assert not identity.voices(ByPitch(), Recordings({"r": tone(2, 300)}, RATE, RATE), {"r": np.full(80, 20.0)})
+    assert not identity.voices(ByPitch(), Recordings({"r": tone(2, 300)}, RATE), {"r": np.full(80, 20.0)})
 
 
 @pytest.mark.parametrize(
     ("level_db", "pitch_hz", "told"), [(10, 300, ""), (-10, 300, "it is noisy"), (10, 1500, "another person")]
 )
 def test_clean_speech_is_clean_and_of_the_same_person(level_db: float, pitch_hz: float, told: str) -> None:
-    noisy = verdict.judge_recordings(Recordings({"r": tone(40, 300)}, RATE, RATE), Predicted(10), ByPitch())
-    found = verdict.judge_clean(Recordings({"c": tone(8, pitch_hz)}, RATE, RATE), noisy, Predicted(level_db), ByPitch())
+    noisy = verdict.judge_recordings(Recordings({"r": tone(40, 300)}, RATE), Predicted(10), ByPitch())
+    found = verdict.judge_clean(Recordings({"c": tone(8, pitch_hz)}, RATE), noisy, Predicted(level_db), ByPitch())
     assert told in found.refusal and bool(found.refusal) == bool(told)
 
 
