@@ -23,7 +23,7 @@ demo: setup
 	@egs/librispeech_pse/run.sh
 
 test: setup
-	@$(PYTHON) -m pytest --numprocesses logical --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+	@$(PYTHON) -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	@$(PYTHON) -m ruff check .

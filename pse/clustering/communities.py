@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pse.clustering.calibration import padded
+from pse.clustering.count import MAX_COUNT, eigenvalues
 from pse.clustering.cuts import CUTS, by_kmeans
 from pse.clustering.graph import similarity_graph
 from pse.clustering.kmeans import distances, generator
@@ -33,7 +35,7 @@ class Found:
 
     count: how many; shares: gives points [N, D], of this recording or of another part of it, their communities [N, S]:
     rows sum to one. modularity, conductance: of the nodes drawn; apart: 1 - edges over those of the null model, of the
-    two nearest of c = 1, 2, .. communities.
+    two nearest of c = 1, 2, .. communities; curve: what a calibration reads, that and the eigenvalues of the nodes.
     """
 
     count: int
@@ -41,6 +43,7 @@ class Found:
     modularity: float
     conductance: float
     apart: list[float]
+    curve: list[float]
     edge_share: float
     isolated_share: float
 
@@ -74,7 +77,8 @@ def find(
         # Where more are known to be there, each has an equal part.
         count, shares = num_speakers or 1, (0.0, 1.0) if graph is None else (graph.edge_share, graph.isolated_share)
         return Found(
-            count, lambda given: _widened(given).new_ones(len(given), count) / count, 0.0, 0.0, [1.0], *shares
+            count, lambda given: _widened(given).new_ones(len(given), count) / count, 0.0, 0.0, [1.0],
+            _curve([1.0], nodes[:1]), *shares,
         )  # fmt: skip
     cut = CUTS[how.method](nodes, graph, how, num_speakers, random)
     if num_speakers and len(cut.assign.argmax(1).unique()) < num_speakers:
@@ -82,7 +86,11 @@ def find(
         cut = by_kmeans(nodes, graph, how, num_speakers, random)
     found = joins(_hard(cut.assign), graph, how.null_weight)
     apart = _apart(found, how.min_share)
-    count = num_speakers or (len(found[0].groups) if cut.final else counted(apart, how.min_apart))
+    curve = _curve(apart, nodes)
+    if num_speakers or cut.final:
+        count = num_speakers or len(found[0].groups)
+    else:
+        count = counted(apart, how.min_apart) if how.calibration is None else how.calibration.count(curve)
     chosen = min(found, key=lambda p: abs(len(p.groups) - count))
     assign = chosen.assign(cut.assign)
     labels, everywhere = assign.argmax(1), cut.everywhere
@@ -94,12 +102,17 @@ def find(
         # What went to clusters that no drawn node is in, and where nothing is left, equal parts.
         return torch.where(total > 0, whole / total.clamp_min(1e-30), 1 / whole.shape[1])
 
-    about = (chosen.modularity, conductance(labels, graph), apart, graph.edge_share, graph.isolated_share)
+    about = (chosen.modularity, conductance(labels, graph), apart, curve, graph.edge_share, graph.isolated_share)
     return Found(assign.shape[1], assigned, *about)
 
 
 def _widened(points: Tensor) -> Tensor:
     return points if points.dtype == torch.float64 else points.float()
+
+
+def _curve(apart: list[float], nodes: Tensor) -> list[float]:
+    spectrum = eigenvalues(nodes[None], nodes.new_ones(1, len(nodes)), MAX_COUNT)[0]
+    return [*padded(apart, MAX_COUNT), *spectrum.tolist()]
 
 
 def counted(apart: list[float], min_apart: float | None) -> int:

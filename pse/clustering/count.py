@@ -50,12 +50,10 @@ def eigenvalues(points: Tensor, weights: Tensor, size: int) -> Tensor:
     return torch.nn.functional.pad(values, (0, max(0, size - values.shape[-1])))[:, :size]
 
 
-def by_eigenvalues(
-    points: Tensor, weights: Tensor, max_count: int = MAX_COUNT, *, threshold: float = EIGENVALUE
-) -> Count:
-    """The number of eigenvalues of at least `threshold`; the curve is the eigenvalues."""
+def by_eigenvalues(points: Tensor, weights: Tensor, max_count: int = MAX_COUNT) -> Count:
+    """The number of eigenvalues that are a part of 0.05 at least; the curve is the eigenvalues."""
     curve = eigenvalues(points, weights, max_count)
-    return Count((curve >= threshold).sum(1).clamp_min(1), curve)
+    return Count((curve >= EIGENVALUE).sum(1).clamp_min(1), curve)
 
 
 def by_eigengap(points: Tensor, weights: Tensor, max_count: int = MAX_COUNT, *, floor: float = EIGENVALUE / 5) -> Count:
@@ -73,15 +71,14 @@ def by_silhouette(
     ids: Sequence[str] | None = None,
     seed: int = 0,
     num_points: int = POINTS,
-    threshold: float = SILHOUETTE,
 ) -> Count:
-    """The clusters with the best mean silhouette (Rousseeuw 1987), or one when none reaches `threshold`.
+    """The clusters with the best mean silhouette (Rousseeuw 1987), or one when none reaches 0.3.
 
-    The curve is the mean silhouettes; that of one cluster, which has none, is the threshold.
+    The curve is the mean silhouettes; that of one cluster, which has none, is that limit.
     """
     some, active = _sample(points, weights, num_points, ids, seed, max_count)
     apart = torch.cdist(some, some, compute_mode="donot_use_mm_for_euclid_dist")
-    curve = [torch.full_like(active[:, 0], threshold)]
+    curve = [torch.full_like(active[:, 0], SILHOUETTE)]
     for c in range(2, max_count + 1):
         clusters = _split(some, active, c, ids, seed)
         curve.append(_silhouette(apart, clusters.labels, active, c))
@@ -145,7 +142,6 @@ def by_gap(
 ON_EIGENVALUES: dict[str, Callable[..., Count]] = {"eigenvalues": by_eigenvalues, "eigengap": by_eigengap}
 ON_CLUSTERS: dict[str, Callable[..., Count]] = {"silhouette": by_silhouette, "bic": by_bic, "gap": by_gap}
 ESTIMATORS = (*ON_EIGENVALUES, *ON_CLUSTERS)
-THRESHOLDED = ("eigenvalues", "silhouette")
 
 
 def count_sources(
@@ -156,21 +152,15 @@ def count_sources(
     *,
     ids: Sequence[str] | None = None,
     seed: int = 0,
-    threshold: float | None = None,
 ) -> Count:
     """What the estimator of a config's name says of points [B, N, D] with weights [B, N], 0 for inactive bins.
 
-    threshold: of eigenvalues and silhouettes, for the embeddings of a network; None: a usual one.
-    Raises PseError for another name, for a threshold of an estimator that has none, and from clusters where
-    fewer than max_count points are active.
+    Raises PseError for another name, and from clusters where fewer than max_count points are active.
     """
-    options = {} if threshold is None else {"threshold": threshold}
-    if options and name in ESTIMATORS and name not in THRESHOLDED:
-        raise PseError(f"{name} has no threshold", "count", f"give one to {' or '.join(THRESHOLDED)}")
     if name in ON_EIGENVALUES:
-        return ON_EIGENVALUES[name](points, weights, max_count, **options)
+        return ON_EIGENVALUES[name](points, weights, max_count)
     if name in ON_CLUSTERS:
-        return ON_CLUSTERS[name](points, weights, max_count, ids=ids, seed=seed, **options)
+        return ON_CLUSTERS[name](points, weights, max_count, ids=ids, seed=seed)
     raise PseError(f"no estimator of a count is named {name!r}", "count", f"choose one of {', '.join(ESTIMATORS)}")
 
 

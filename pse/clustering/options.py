@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pse.clustering.calibration import Calibration
+
 Silent = Literal["nearest", "none", "all", "split"]
 HARDNESS = 5.0
 Mode = Literal["global", "oracle", "oracle_spectral", "spectral", "online", "communities"]
@@ -45,8 +47,9 @@ class Communities:
     searches for that (needs igraph), spectral takes the eigenvectors of the normalised graph (nme: of neighbours,
     whose number the normalised largest gap tells), and kmeans looks at no graph. The first max_clusters are joined,
     and there are as many as are apart: the two nearest have min_apart fewer edges than chance would give, as a
-    part of these, and each has min_share of the nodes. min_apart: null takes the limit that was right most often on
-    validation speech. num_nodes: so many are drawn to find communities, which all nodes then join.
+    part of these, and each has min_share of the nodes. calibration: tells the number from that part for all numbers and
+    from the eigenvalues of the embeddings; where both are null, stage enhance makes one on validation speech.
+    num_nodes: so many are drawn to find communities, which all nodes then join.
     null_weight, collapse_weight: of the null model, and of the term that keeps clusters alike; the reference
     code of DMoN is null_weight 0.5 with twice the collapse_weight.
     hidden_size, num_layers, dropout, steps, lr: of that network. features: what it is given of a node, its embedding or
@@ -57,6 +60,7 @@ class Communities:
     graph: GraphOptions = field(default_factory=lambda: GraphOptions("threshold"))
     max_clusters: int = 8
     min_apart: float | None = None
+    calibration: Calibration | None = None
     min_share: float = 0.05
     num_nodes: int = 1500
     null_weight: float = 1.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pse.clustering.count import THRESHOLDED
+from pse.clustering.calibration import Calibration
 from pse.clustering.options import Communities
 from pse.config import bind
 
@@ -20,19 +20,19 @@ MOST_EDGES = 1_000_000_000
 class Counting:
     """What tells the number of speakers: an estimator of pse.clustering.count, or communities of the nodes.
 
-    threshold: of eigenvalues and silhouettes; None: a usual one. options, soft: of communities, which give the masks
-    too; None: their defaults. Raises ValueError for what does not belong to the estimator, and for sizes that only
-    a package made to do harm has.
+    calibration: reads the estimator's curve; None: its own rule does. options, soft: of communities, which give the
+    masks too and have a calibration among these; None: their defaults. Raises ValueError for what does not belong to
+    the estimator, and for sizes that only a package made to do harm has.
     """
 
     estimator: Estimator = "silhouette"
-    threshold: float | None = None
+    calibration: Calibration | None = None
     options: Communities | None = None
     soft: bool = False
 
     def __post_init__(self) -> None:
-        if self.threshold is not None and self.estimator not in THRESHOLDED:
-            raise ValueError(f"{self.estimator} has no threshold")
+        if self.estimator == "communities" and self.calibration is not None:
+            raise ValueError("the calibration of communities is one of its options")
         if self.estimator != "communities" and (self.options is not None or self.soft):
             raise ValueError(f"options and soft are of communities, not of {self.estimator}")
         for name, most in LIMITS.items():

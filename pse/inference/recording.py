@@ -98,8 +98,9 @@ def as_counted(vectors: Tensor, weights: Tensor, counting: Counting) -> Speakers
 
         return Speakers(made.count, shares)
     some, some_weights = _at_least(vectors, weights, MAX_COUNT)
-    told = count_sources(counting.estimator, some[None], some_weights, threshold=counting.threshold)
-    return as_known(some, some_weights[0], int(told.count))
+    told, reading = count_sources(counting.estimator, some[None], some_weights), counting.calibration
+    count = int(told.count) if reading is None else reading.count(told.curve[0].tolist())
+    return as_known(some, some_weights[0], count)
 
 
 def _at_least(vectors: Tensor, weights: Tensor, count: int) -> tuple[Tensor, Tensor]:

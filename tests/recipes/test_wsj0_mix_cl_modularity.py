@@ -160,7 +160,7 @@ def test_the_number_of_signals_is_what_was_found_and_one_speaker_can_be_told(mad
             assert len({len(audio.read(path)[0]) for path in found}) == 1
     counted = json.loads((made.exp / "count" / "bins.json").read_text())["modularity"]
     assert sum(map(sum, counted["told"].values())) == 6
-    assert 0 < counted["threshold"] < 1 and set(counted["tried"]) == {"0"}
+    assert len(counted["calibration"]["biases"]) == 3 and set(counted["tried"]) == {"0"}
 
 
 def test_the_ledger_says_what_each_step_is_told(made: Place) -> None:
@@ -172,7 +172,7 @@ def test_the_ledger_says_what_each_step_is_told(made: Place) -> None:
     assert ledger["bins"] == ledger["frames_of_mixtures"] == ledger["refined"] == "source signals"
     assert ledger["clustering modularity"] == "none"
     assert ledger["clustering kmeans"] == "the number of speakers"
-    assert ledger["limits of that number, bins"] == "the number of speakers of validation mixtures"
+    assert ledger["calibration of that number, bins"] == "the number of speakers of validation mixtures"
 
 
 def test_the_report_tells_how_steady_voices_are(made: Place) -> None:

@@ -35,14 +35,6 @@ def _embeddings(num_sources: int, spread: float = 0.08, num_points: int = 400, s
     return functional.normalize(points, dim=-1)[None]
 
 
-def test_a_threshold_is_for_estimators_that_have_one() -> None:
-    points, active = _embeddings(2), torch.ones(1, 400)
-    assert count_sources("eigenvalues", points, active, threshold=1e-9).count == 5
-    assert count_sources("silhouette", points, active, threshold=0.99).count == 1
-    with pytest.raises(PseError, match="bic has no threshold; give one to eigenvalues or silhouette"):
-        count_sources("bic", points, active, threshold=0.5)
-
-
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_clear_sources_are_counted_and_silent_bins_are_not(name: str) -> None:
     active = torch.cat([torch.ones(1, 400), torch.zeros(1, 100)], 1)

@@ -17,6 +17,7 @@ from pse.recipe.separation.count import best_estimator
 
 NET = {"name": "blstm_embedding", "hidden_size": 8, "num_layers": 1, "embedding_size": 4}
 HOW = Communities(num_nodes=300, steps=40)
+READING = {"weights": [[1.0], [-1.0]], "biases": [0.0, 0.5]}
 COUNTING = {"estimator": "communities", "options": plain(HOW)}
 
 
@@ -33,8 +34,11 @@ COUNTING = {"estimator": "communities", "options": plain(HOW)}
         ({"estimator": "communities", "options": {"graph": []}}, "must be a mapping"),
         ({"estimator": "communities", "options": {"import": "os"}}, "unknown key 'import'"),
         ({"estimator": "communities", "options": {"min_apart": 10**400}}, "must be float"),
-        ({"estimator": "communities", "threshold": 0.5}, "communities has no threshold"),
-        ({"estimator": "bic", "threshold": 0.5}, "bic has no threshold"),
+        ({"estimator": "communities", "calibration": READING}, "the calibration of communities is one of its options"),
+        ({"estimator": "bic", "calibration": READING | {"biases": [0.0]}}, "as many biases"),
+        ({"estimator": "bic", "calibration": {"weights": [[1.0], [1.0, 2.0]], "biases": [0, 0]}}, "rows of one length"),
+        ({"estimator": "bic", "calibration": {"weights": [], "biases": []}}, "rows of one length"),
+        ({"estimator": "bic", "calibration": READING | {"weights": [["x"], [1.0]]}}, "must be float"),
         ({"estimator": "silhouette", "options": {}}, "options and soft are of communities"),
         ({"estimator": "silhouette", "soft": "yes"}, "must be bool"),
         (False, "must be a mapping"),
@@ -55,15 +59,15 @@ def test_a_package_that_counts_by_nonsense_is_refused_in_one_line(tmp_path: Path
 
 def test_the_package_gets_what_was_right_most_often_on_validation() -> None:
     found = {
-        "silhouette": {"accuracy_on_validation": 0.5, "threshold": 0.2},
-        "mine": {"accuracy_on_validation": 0.7, "threshold": 0.4},
-        "set": {"accuracy_on_validation": 0.7, "threshold": None},
+        "silhouette": {"accuracy_on_validation": 0.5, "calibration": READING},
+        "mine": {"accuracy_on_validation": 0.7, "calibration": READING},
+        "set": {"accuracy_on_validation": 0.7, "calibration": None},
     }
     fixed = Clustering("communities", count="estimated", soft=True, communities=Communities(min_apart=0.1))
     known = {"mine": Clustering("communities", count="estimated", communities=HOW), "set": fixed}
     best = best_estimator(found, known)
-    assert best == {"estimator": "communities", "options": plain(HOW) | {"min_apart": 0.4}, "soft": False}
+    assert best == {"estimator": "communities", "options": plain(HOW) | {"calibration": READING}, "soft": False}
     assert best_estimator({"set": found["set"]}, known)["options"]["min_apart"] == 0.1
     found["silhouette"]["accuracy_on_validation"] = 0.7
-    assert best_estimator(found, known) == {"estimator": "silhouette", "threshold": 0.2}
+    assert best_estimator(found, known) == {"estimator": "silhouette", "calibration": READING}
     assert best_estimator({}, known) is None

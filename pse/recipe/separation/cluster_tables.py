@@ -22,17 +22,18 @@ def count_table(ctx: Context) -> list[Extra]:
     main = ctx.config.mixture.spread_db if ctx.config.count.spread_db is None else ctx.config.count.spread_db
     for task in count.tasks(ctx):
         for name, found in read_json(task.outputs[0]).items():
-            threshold = "-" if found["threshold"] is None else f"{found['threshold']:.2f}"
+            own = f"{100 * found['by_its_own_rule']:.0f}"
             for spread, one in {f"{main:g}": found, **found["tried"]}.items():
-                about = [task.name.removeprefix("count."), name, threshold, spread]
+                about = [task.name.removeprefix("count."), name, spread]
                 for true, told in one["told"].items():
                     cells = [*told, *[0] * most][:most]
                     right = 100 * cells[int(true) - 1] / sum(told)
-                    lines.append([*about, true, *map(str, [*cells, sum(told[most:])]), f"{right:.0f}"])
-                lines.append([*about, "all", *[""] * (most + 1), f"{100 * one['accuracy']:.0f}"])
+                    lines.append([*about, true, *map(str, [*cells, sum(told[most:])]), f"{right:.0f}", ""])
+                every = f"{100 * one['accuracy']:.0f}", own if one is found else ""
+                lines.append([*about, "all", *[""] * (most + 1), *every])
     told_as = (f"told {k}" for k in range(1, most + 1))
-    headings = ["system", "by", "limit", "up to dB apart", "speakers", *told_as, "more", "right (%)"]
-    title = "Number of speakers, told from the embeddings of open speakers (limits chosen on validation speech)"
+    headings = ["system", "by", "up to dB apart", "speakers", *told_as, "more", "right (%)", "without calibration (%)"]
+    title = "Number of speakers, told from the embeddings of open speakers (calibrated on validation speech)"
     return [Extra(title, headings, lines)] if lines else []
 
 
@@ -74,9 +75,9 @@ def ledger(ctx: Context) -> list[Extra]:
             judged = "speaker identity" if method.num_speakers == [1] else "source signals"
             lines.append([stage, system.method, labels(method, stage), judged, method.start or "-"])
     for task in count.tasks(ctx):
-        chosen = any(f["threshold"] is not None for f in read_json(task.outputs[0]).values())
+        chosen = any(f["calibration"] is not None for f in read_json(task.outputs[0]).values())
         told = "the number of speakers of validation mixtures" if chosen else "none"
-        lines.append(["enhance", f"limits of that number, {task.name.removeprefix('count.')}", told, "-", "-"])
+        lines.append(["enhance", f"calibration of that number, {task.name.removeprefix('count.')}", told, "-", "-"])
     for name, how in ctx.config.separate.clustering.items():
         told = "none" if how.count == "estimated" else "the number of speakers"
         lines.append(["enhance", f"clustering {name}", "source signals" if how.needs_sources else told, "-", "-"])

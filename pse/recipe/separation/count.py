@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pse.clustering.calibration import Calibration, calibrate
 from pse.clustering.options import Clustering
 from pse.config import plain
 from pse.recipe.options import Context
@@ -29,23 +30,10 @@ from pse.recipe.separation.layout import (
 )
 from pse.recipe.stage import Task
 
-# Values that a threshold is chosen from, on validation speech.
-GRID = [round(0.01 * i, 2) for i in range(1, 100)]
-ReadOff = Callable[[list[float], float], int]
 # (true number, estimator -> (its number, its curve)) of a mixture.
 Told = tuple[int, dict[str, tuple[int, list[float]]]]
-
-
-def _leading(curve: list[float], threshold: float) -> int:
-    from pse.clustering.communities import counted
-
-    return counted(curve, threshold)
-
-
-READ_OFF: dict[str, ReadOff] = {
-    "eigenvalues": lambda curve, threshold: max(1, sum(v >= threshold for v in curve)),
-    "silhouette": lambda curve, threshold: 1 + max(range(len(curve)), key=lambda c: threshold if c == 0 else curve[c]),
-}
+# Parts of the validation mixtures, each of which is told by a calibration on the others.
+FOLDS = 5
 
 
 def ways(ctx: Context, system: System) -> dict[str, Clustering]:
@@ -73,20 +61,32 @@ def found_in(ctx: Context, system: System) -> Path:
 
 
 def decides(ctx: Context, condition: Condition) -> bool:
-    """Whether a condition waits for the limit that was best on validation speech."""
+    """Whether a condition waits for the calibration on validation speech."""
     how = ctx.config.separate.clustering.get(condition.clustering or "")
-    return estimates(ctx, condition) and how.communities.min_apart is None and how.communities.method in JOINED
+    return estimates(ctx, condition) and _is_open(how)
+
+
+def _is_open(how: Clustering) -> bool:
+    """Whether nothing in the config says how this way of clustering tells the number."""
+    of = how.communities
+    return of.method in JOINED and of.min_apart is None and of.calibration is None
 
 
 def calibrated(ctx: Context, condition: Condition) -> Clustering:
-    """How a condition clusters, with that limit."""
+    """How a condition clusters, with that calibration."""
     from pse.io.jsonl import read_json
 
     how = ctx.config.separate.clustering[condition.clustering]
     if not decides(ctx, condition):
         return how
     told = read_json(found_in(ctx, counted_by(ctx, condition.system)))[condition.clustering]
-    return replace(how, communities=replace(how.communities, min_apart=told["threshold"]))
+    return _with(how, told["calibration"])
+
+
+def _with(how: Clustering, calibration: dict[str, Any] | None) -> Clustering:
+    if calibration is None:
+        return how
+    return replace(how, communities=replace(how.communities, calibration=Calibration(**calibration)))
 
 
 # Methods that join clusters until they are apart; the others tell the number themselves.
@@ -115,21 +115,21 @@ def _task(ctx: Context, system: System) -> Task:
 
 
 def _found(ctx: Context, config: Any, system: System) -> dict[str, Any]:
-    """Estimator -> its threshold, its accuracy, and how often it told each number: `told`, and by spread `tried`."""
+    """Estimator -> its calibration, its accuracy, and how often it told each number: `told`, and by spread `tried`.
+
+    `by_its_own_rule`: the accuracy without calibration.
+    """
     main = config.mixture.spread_db if config.count.spread_db is None else config.count.spread_db
     valid = list(_counted(ctx, config, system, valid_speech(ctx), main))
     tested = list(_counted(ctx, config, system, "open", main))
     others = {db: list(_counted(ctx, config, system, "open", db)) for db in config.count.tried_db}
-    made = {}
-    for name in [*config.count.estimators, *ways(ctx, system)]:
-        read_off = READ_OFF.get(name, _leading if name in ways(ctx, system) else None)
-        how = ways(ctx, system).get(name)
-        if how is not None and (how.communities.method not in JOINED or how.communities.min_apart is not None):
-            read_off = None
-        threshold = None if read_off is None else _threshold(valid, name, read_off)
-        made[name] = {"threshold": threshold, **_confusion(tested, name, read_off, threshold)}
-        made[name]["accuracy_on_validation"] = _confusion(valid, name, read_off, threshold)["accuracy"]
-        made[name]["tried"] = {f"{db:g}": _confusion(t, name, read_off, threshold) for db, t in others.items()}
+    made, known = {}, ways(ctx, system)
+    for name in [*config.count.estimators, *known]:
+        reading = _calibration(valid, name) if name not in known or _is_open(known[name]) else None
+        made[name] = {"calibration": None if reading is None else plain(reading), **_confusion(tested, name, reading)}
+        made[name]["accuracy_on_validation"] = _foreseen(valid, name, calibrated=reading is not None)
+        made[name]["by_its_own_rule"] = _confusion(tested, name, None)["accuracy"]
+        made[name]["tried"] = {f"{db:g}": _confusion(t, name, reading) for db, t in others.items()}
     return made
 
 
@@ -165,20 +165,29 @@ def _counted(ctx: Context, config: Any, system: System, part: str, spread_db: fl
                 found[estimator] = (int(told.count), told.curve[0].tolist())
             for way, how in ways(ctx, system).items():
                 seen = find(vectors[0], weights[0], how.communities, name=f"{name}-{number}")
-                found[way] = (seen.count, seen.apart)
+                found[way] = (seen.count, seen.curve)
             yield count, found
 
 
-def _threshold(valid: list[Told], name: str, read_off: ReadOff) -> float:
-    """The threshold that is right most often, the middle one of several."""
-    right = {t: sum(read_off(f[name][1], t) == c for c, f in valid) for t in GRID}
-    best = [t for t in GRID if right[t] == max(right.values())]
-    return best[len(best) // 2]
+def _calibration(mixtures: Sequence[Told], name: str) -> Calibration:
+    return calibrate([told[name][1] for _, told in mixtures], [count for count, _ in mixtures])
 
 
-def _confusion(mixtures: list[Told], name: str, read_off: ReadOff | None, threshold: float | None) -> dict[str, Any]:
+def _foreseen(valid: list[Told], name: str, *, calibrated: bool) -> float:
+    """How often the number is right: of mixtures that a calibration was not made on, where there is one."""
+    if not calibrated:
+        return _confusion(valid, name, None)["accuracy"]
+    right = 0.0
+    for fold in range(FOLDS):
+        reading = _calibration([m for i, m in enumerate(valid) if i % FOLDS != fold], name)
+        held = valid[fold::FOLDS]
+        right += len(held) * _confusion(held, name, reading)["accuracy"] if held else 0.0
+    return right / len(valid)
+
+
+def _confusion(mixtures: list[Told], name: str, reading: Calibration | None) -> dict[str, Any]:
     """Accuracy, and the confusion table: true number -> how often each number was told."""
-    told = [f[name][0] if read_off is None else read_off(f[name][1], threshold) for _, f in mixtures]
+    told = [found[name][0] if reading is None else reading.count(found[name][1]) for _, found in mixtures]
     counts = [c for c, _ in mixtures]
     pairs = Counter(zip(counts, told, strict=True))
     table = {str(c): [pairs[c, k] for k in range(1, max(*counts, *told) + 1)] for c in sorted(set(counts))}
@@ -188,16 +197,16 @@ def _confusion(mixtures: list[Told], name: str, read_off: ReadOff | None, thresh
 def best_estimator(found: dict[str, Any], known: dict[str, Clustering] | None = None) -> dict[str, Any] | None:
     """What is right most often on validation, of what a task of this module wrote, as a package says it.
 
-    An estimator with its threshold, or one of the known ways of clustering, by name, with its limit.
+    An estimator with its calibration, or one of the known ways of clustering, by name, with its own.
     """
     if not found:
         return None
     name = max(found, key=lambda e: found[e]["accuracy_on_validation"])
-    threshold, how = found[name]["threshold"], (known or {}).get(name)
+    calibration, how = found[name]["calibration"], (known or {}).get(name)
     if how is None:
-        return {"estimator": name, "threshold": threshold}
-    options = how.communities if threshold is None else replace(how.communities, min_apart=threshold)
-    return {"estimator": "communities", "options": plain(options), "soft": how.soft}
+        return {"estimator": name, "calibration": calibration}
+    how = _with(how, calibration)
+    return {"estimator": "communities", "options": plain(how.communities), "soft": how.soft}
 
 
 def packed_with(ctx: Context, system: System) -> dict[str, Any] | None:
