@@ -44,7 +44,7 @@ def padded(curve: Sequence[float], size: int) -> list[float]:
     return [*curve[:size], *[0.0] * (size - len(curve))]
 
 
-def calibrate(curves: Sequence[Sequence[float]], counts: Sequence[int], penalty: float = 1.0) -> Calibration:
+def calibrate(curves: Sequence[Sequence[float]], counts: Sequence[int], penalty: float = 3.0) -> Calibration:
     """What tells counts (from 1 on) from curves best: the mode of the posterior of a logistic regression.
 
     penalty: half of it times the square of each weight of the standardised values is added to the negative logarithm

@@ -49,11 +49,11 @@ def test_it_is_the_minimum_of_the_penalised_likelihood() -> None:
     made = np.array(curves(counts, 0.3))
     deviation, labels = made.std(0), np.eye(3)[np.array(counts) - 1]
 
-    def loss(reading: Calibration) -> float:
+    def loss(reading: Calibration, penalty: float = 3.0) -> float:
         weights, biases = np.array(reading.weights), np.array(reading.biases)
         logits = made @ weights.T + biases
         told = np.log(np.exp(logits).sum(1)).sum() - (logits * labels).sum()
-        return told + 0.5 * ((weights * deviation) ** 2).sum()
+        return told + 0.5 * penalty * ((weights * deviation) ** 2).sum()
 
     best = calibrate(made.tolist(), counts)
     for _ in range(50):
