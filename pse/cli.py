@@ -21,7 +21,7 @@ VERBS = {
     "train": ("pse.commands.stages:train", "stage: train <stage name>"),
     "infer": ("pse.commands.stages:infer", "stage: enhance all test mixtures with every trained system"),
     "score": ("pse.commands.stages:score", "stage: SI-SDR, SDR, PESQ and eSTOI per utterance"),
-    "report": ("pse.commands.stages:report", "stage: RESULTS.md, plots, the listening page"),
+    "report": ("pse.commands.report", "a page to hear and compare recordings; stage: RESULTS.md, plots, its page"),
     "pack": ("pse.commands.stages:pack", "stage: model directories with card and checksums"),
     "results": ("pse.commands.results", "put the results of several experiments into one RESULTS.md"),
     "enhance": ("pse.commands.enhance", "enhance a recording, or a directory of them, with a packed model"),

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pse.errors import first_three
+from pse.inference.frame_snr import frame_snr_db
 from pse.io import audio
-from pse.models.base import device_of
 from pse.personalize.identity import ALIKE, alike, strangers, voices
 from pse.personalize.material import Recordings
 
@@ -21,8 +20,6 @@ LEAST_USABLE_S, LITTLE_USABLE_S = 20.0, 60.0
 # So much of clean speech is above 0 dB: of recordings at 25 dB 0.77 to 0.98 were (n = 24), of those at 10 dB 0.51 to
 # 0.85, without noise 0.92 and more.
 CLEAN_SHARE, NOISY_SHARE = 0.85, 0.6
-# A recording is predicted in parts of so many seconds.
-PART_S = 60.0
 # Where more of the parts than this are of others, the recordings are not of one person.
 MANY_STRANGERS = 0.25
 # The highest octave of a recording that is as wide as its rate says is not this far below all of it.
@@ -98,19 +95,6 @@ def _usable_s(recordings: Recordings, tracks: Mapping[str, np.ndarray]) -> float
     """Seconds above 0 dB."""
     parts = (float((x > 0).mean()) * len(recordings.samples[n]) for n, x in tracks.items())
     return sum(parts) / recordings.sample_rate
-
-
-@torch.inference_mode()
-def frame_snr_db(predictor: Any, samples: np.ndarray) -> np.ndarray:
-    """Predicted SNR in dB [F] of the frames of a recording [T] at the predictor's rate."""
-    size = round(PART_S * predictor.sample_rate)
-    # What is left at the end joins the part before it: nothing is told of a few samples.
-    starts = range(0, max(1, len(samples) - size // 4), size)
-    device, found = device_of(predictor), []
-    for start in starts:
-        part = samples[start:] if start == starts[-1] else samples[start : start + size]
-        found.append(predictor(torch.from_numpy(part).to(device)[None]).frame_snr_db[0].cpu().numpy())
-    return np.concatenate(found)
 
 
 def _notes(recordings: Recordings) -> list[str]:

@@ -16,6 +16,7 @@ import soundfile
 from pse.io.jsonl import read_jsonl
 from pse.recipe.jobs import dealt
 from pse.training.engine import several
+from tests.browser import NO_BROWSER, PROGRAM, Browser
 from tests.recipe_place import RECIPE, Place
 
 pytestmark = pytest.mark.slow
@@ -37,6 +38,19 @@ def test_all_stages_run_and_leave_results_page_and_models(finished: Place) -> No
     for condition in CONDITIONS:
         summary = json.loads((finished.exp / "scores_test" / condition / "summary.json").read_text())
         assert summary["n"] == 4 and summary["columns"]["si_sdr_i"]["n_failed"] == 0
+
+
+@pytest.mark.skipif(PROGRAM is None, reason=NO_BROWSER)
+def test_the_page_opens_in_a_browser_without_a_complaint(finished: Place) -> None:
+    with Browser() as browser:
+        browser.open(finished.exp / "report" / "index.html", width=400)
+        players = "[...document.querySelectorAll('audio')]"
+        browser.until(f"{players}.length && {players}.every(a => a.readyState >= 1 && a.duration > 1)")
+        assert browser.run("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+        browser.click("document.querySelectorAll('.switch button')[1]")
+        browser.until(f"!{players}[1].paused")
+        assert browser.run("document.documentElement.scrollWidth") == 400 and browser.errors == []
+
 
 
 def test_test_mixtures_meet_their_ratio_and_scores_belong_to_them(finished: Place) -> None:

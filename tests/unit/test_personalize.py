@@ -11,6 +11,7 @@ import torch
 
 from pse.data.cache import MemoryCache
 from pse.errors import PseError
+from pse.inference import frame_snr
 from pse.inference.builtin import package
 from pse.inference.package import load_model, save_package
 from pse.io import audio
@@ -238,8 +239,8 @@ def test_clean_speech_that_is_refused_stops_before_any_training(
 
 
 def test_a_long_recording_is_predicted_in_parts_that_add_up() -> None:
-    samples = voice(verdict.PART_S * 2.1)
-    assert abs(len(verdict.frame_snr_db(Predicted(3), samples)) - len(samples) / 256) < 4
+    samples = voice(frame_snr.PART_S * 2.1)
+    assert abs(len(frame_snr.frame_snr_db(Predicted(3), samples)) - len(samples) / 256) < 4
 
 
 @pytest.mark.parametrize("predictor", [None, Predicted(20)])

@@ -16,13 +16,16 @@ from hypothesis import strategies as st
 from pse.errors import PseError
 from pse.scoring import report
 from pse.scoring.metrics import Failure
+from pse.scoring.players import shared_levels
+from pse.scoring.spectrogram import image
 from pse.scoring.tables import ScoreRow
+from pse.scoring.tracks import MOST_POINTS, Curve, Tracks
 
 RATE = 16_000
 VOID = {"meta", "img"}
 MARKUP = ['<script>alert("1")</script>', "'><img src=x onerror=y>", '"/><b>', "</style>", "&lt;i>", "\x00<p>"]
 # A picture of one pixel is enough where only the page around it is looked at.
-PNG = report.image(np.zeros((1, 1)), -70, 0)
+PNG = image(np.zeros((1, 1)), -70, 0)
 
 
 class Page(HTMLParser):
@@ -104,7 +107,7 @@ def sounds(page: Page) -> list[np.ndarray]:
     return found
 
 
-def listen(signals: dict[str, np.ndarray]) -> Page:
+def listen(signals: dict[str, np.ndarray | None]) -> Page:
     return Page(report.page("x", [report.Examples("x", [report.Example("x", RATE, signals)])]))
 
 
@@ -163,3 +166,32 @@ def test_twelve_examples_of_4_s_fit_in_10_megabytes_and_are_written_alike_each_t
         report.write(tmp_path / name, "x", [report.Examples("x", examples)])
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
     assert (tmp_path / "a.html").stat().st_size < 10e6
+
+
+def test_pictures_of_an_example_share_their_axes_whatever_the_rates_and_lengths() -> None:
+    rates = {"a": 8000, "b": 16_000}
+    tones = {n: np.sin(2 * np.pi * 1000 * np.arange(r if n == "a" else 2 * r) / r) for n, r in rates.items()}
+    levels, seconds, top_hz = shared_levels(tones, rates)
+    assert levels["a"].shape == levels["b"].shape and (seconds, top_hz) == (2.0, 8000)
+    for level in levels.values():
+        assert level[:, 20].argmax() == pytest.approx(1000 / top_hz * (len(level) - 1), abs=0.5)
+    ended = levels["a"].shape[1] // 2 + 2
+    assert (levels["a"][:, ended:] == -200).all() and levels["b"][:, ended:-2].max(0).min() > -10
+
+
+def test_a_missing_signal_keeps_its_number_and_has_no_player() -> None:
+    page = listen({"a": np.ones(9), "b": None, "c": np.ones(9)})
+    assert [a["aria-label"] for a in page.all("audio")] == ["a", "c"]
+    assert [("disabled" in a) for a in page.all("button")] == [False, True, False]
+    assert page.text.count("no such file") == 1
+
+
+def test_a_track_stays_on_its_axes_and_has_few_points() -> None:
+    values = {"a": np.linspace(-500, 500, 90_001), "b": None}
+    (line,) = [
+        a["points"] for a in Page(Tracks([Curve("x", "dB", -20, 40, values, 0)], 0.01, 900.0).html()).all("polyline")
+        if a["class"].startswith("line")
+    ]  # fmt: skip
+    points = np.array([[float(v) for v in p.split(",")] for p in line.split()])
+    assert len(points) <= MOST_POINTS and (np.diff(points[:, 0]) > 0).all()
+    assert points[:, 0].min() >= 0 and points[:, 0].max() <= 1000 and points[[0, -1], 1].tolist() == [100, 0]

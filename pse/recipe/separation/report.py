@@ -123,4 +123,4 @@ def _example(ctx: Context, test: str, condition: Any, row: Any, rank: str) -> An
     for n, (source, estimate) in enumerate(zip(sources, wavs, strict=True), 1):
         signals |= {f"speaker {n}, separated": estimate, f"speaker {n}": source}
     pictures = [figures.masks(wavs, sources, scene.mix, rate, f"what each speaker has of {spec.id}")]
-    return Example(f"{spec.id}, speakers {row.speaker} ({rank})", rate, signals, row, pictures=pictures)
+    return Example(f"{spec.id}, speakers {row.speaker} ({rank})", rate, signals, row, below=pictures)

@@ -1,0 +1,84 @@
+"""`pse report DIR ...`: one page to hear, see and compare recordings and what models make of them, as one file.
+
+Each DIR is a condition: the recordings, what one model made of them, what another did. Files of one relative name
+belong together, whatever their ending; <name>_1, <name>_2, .. are the speakers that `pse separate` found in <name>. The
+page needs no other file and no network.
+
+With --recipe, as run.sh calls it, this is the stage `report` of a recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pse.commands.files import add_overwrite, need_free
+from pse.errors import PseError
+
+PREDICTOR = "snr_predictor_small"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the page of recordings; a first argument that is an option, and --recipe: run the stage of a recipe."""
+    if argv and argv[0].startswith("-") and any(word.split("=")[0] == "--recipe" for word in argv):
+        from pse.commands.stages import report
+
+        return report(argv)
+    args = _parser().parse_args(argv)
+    if args.max_files < 1:
+        raise PseError(f"{args.max_files} recordings make no page", "--max_files", "give 1 or more")
+    output = args.output or args.directory[-1] / "report.html"
+    if output.is_dir():
+        raise PseError("is a directory, a file is needed", output, "give -o page.html")
+    need_free(output, overwrite=args.overwrite)
+
+    from pse.commands.matching import match, references
+    from pse.commands.report_page import gather, write_page
+    from pse.scoring.comparison import Judge, metrics_here
+
+    matched = match(args.directory)
+    clean = references(args.reference, matched.recordings, args.directory[0]) if args.reference else {}
+    judge = Judge(_predictor(args.predictor), metrics_here())
+    gathered = gather(matched, clean, judge, args.max_files)
+    for note in gathered.notes:
+        print(f"note: {note}", file=sys.stderr, flush=True)
+    shown = write_page(output, gathered, judge)
+    size = output.stat().st_size / 1e6
+    print(f"{output}  ({size:.1f} MB, {shown} of {len(matched.recordings)} recordings to listen to)", flush=True)
+    return 1 if gathered.unreadable else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    what, _, more = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(prog="pse report", description=what, epilog=more)
+    parser.add_argument("directory", type=Path, nargs="+", help="recordings, and what models made of them")
+    parser.add_argument("-o", "--output", type=Path, help="the page (default: report.html in the last directory)")
+    parser.add_argument("--reference", type=Path, help="directory of clean speech of the same names: adds scores")
+    parser.add_argument("--predictor", help="a model of frame SNR, built-in name or directory: adds SNR and weights "
+                        f"(default: {PREDICTOR}, where it is built in)")  # fmt: skip
+    parser.add_argument("--max_files", type=int, default=20, metavar="N",
+                        help="recordings to listen to, the first by name (default: 20); all are measured")  # fmt: skip
+    add_overwrite(parser)
+    return parser
+
+
+def _predictor(given: str | None) -> Any:
+    """The model of frame SNR, None where none was given or is built in. Raises PseError for one of something else."""
+    from pse.inference import builtin
+
+    if given is None and PREDICTOR not in builtin.names():
+        return None
+    import torch
+
+    from pse.inference.package import load_model
+
+    place = builtin.package(given or PREDICTOR)
+    model = load_model(place)
+    with torch.inference_mode():
+        told = model(torch.zeros(1, model.sample_rate)).frame_snr_db
+    if told is None:
+        raise PseError("tells no frame SNR", place, "choose a package of an SNR predictor")
+    return model
