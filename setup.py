@@ -16,7 +16,7 @@ setup(
     author="pse contributors",
     python_requires=">=3.10",
     packages=find_packages(include=["pse", "pse.*"]),
-    package_data={"": ["*.txt", "*.json", "*.yaml", "*.html", "*.css", "*.js"]},
+    package_data={"": ["*.txt", "*.json", "*.yaml", "*.html", "*.css", "*.js"], "pse": ["weights/*/*"]},
     install_requires=[
         "accelerate>=1.0",
         "espeakng-loader>=0.2.4",
@@ -35,6 +35,7 @@ setup(
     extras_require={
         "export": ["onnx>=1.17", "onnxruntime>=1.19"],
         "graph": ["igraph>=0.11"],
+        "hub": ["huggingface_hub>=0.23"],
         "listen": ["sounddevice>=0.4.6"],
         "pesq": ["pesq>=0.0.4"],
         "ray": ["ray>=2.60"],

@@ -9,9 +9,11 @@ __version__ = "0.1.0"
 
 # Heavy parts (torch) are imported on first use, so that `import pse` stays fast.
 _LAZY = {
-    "load_model": "pse.inference.package",
-    "enhance": "pse.inference.engine",
-    "separate": "pse.inference.separation",
+    "load_model": "pse.inference.loaded",
+    "LoadedModel": "pse.inference.loaded",
+    "enhance": "pse.inference.loaded",
+    "separate": "pse.inference.loaded",
+    "SeparateSpeech": "pse.inference.separate_speech",
     "personalize": "pse.personalize.pipeline",
     "Stream": "pse.inference.streaming",
     "OnlineSeparator": "pse.inference.online",

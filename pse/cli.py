@@ -14,6 +14,7 @@ from pse.errors import PseError, from_os_error
 # verb: (module, what it does). The module provides `main(argv) -> exit code`.
 VERBS = {
     "doctor": ("pse.commands.doctor", "what is installed, what is missing, and the remedy"),
+    "models": ("pse.commands.models", "the built-in models, or the card of one"),
     "info": ("pse.commands.info", "parameters, MACs, receptive field and latency of a model YAML"),
     "config": ("pse.commands.explain", "every config key of a recipe with its default"),
     "corpus": ("pse.commands.stages:corpus", "stage: find, download or make the corpora"),
@@ -24,12 +25,12 @@ VERBS = {
     "report": ("pse.commands.report", "a page to hear and compare recordings; stage: RESULTS.md, plots, its page"),
     "pack": ("pse.commands.stages:pack", "stage: model directories with card and checksums"),
     "results": ("pse.commands.results", "put the results of several experiments into one RESULTS.md"),
-    "enhance": ("pse.commands.enhance", "enhance a recording, or a directory of them, with a packed model"),
+    "enhance": ("pse.commands.enhance", "enhance a recording, or a directory of them"),
     "listen": ("pse.commands.listen", "hear a causal model live, or a file in blocks, with its latency and load"),
     "personalize": ("pse.commands.personalize", "a personal model out of a person's own noisy recordings"),
     "export": ("pse.commands.export", "write a packed model as an ONNX or TorchScript file"),
     "wsj0mix": ("pse.commands.wsj0mix", "write WSJ0-2mix and -3mix as WAV files, without MATLAB"),
-    "separate": ("pse.commands.separate", "separate the speakers of recordings, with a packed model"),
+    "separate": ("pse.commands.separate", "separate the speakers of recordings"),
 }
 
 

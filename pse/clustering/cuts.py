@@ -5,6 +5,7 @@ They make more clusters than there can be speakers, or (`final`) as many as they
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -20,6 +21,9 @@ from pse.clustering.kmeans import kmeans
 from pse.clustering.modularity import dmon_loss
 from pse.clustering.options import Communities
 from pse.errors import PseError
+
+# igraph draws from one generator for the whole process.
+_igraph_draws = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,9 @@ def by_leiden(nodes: Tensor, graph: Graph, how: Communities, num_speakers: int |
         raise PseError("leiden needs a graph of edges", "communities", "set graph.kind: threshold or knn")
     edges = sparse.triu(graph.matrix).tocoo()
     peer = igraph.Graph(n=graph.num_nodes, edges=np.stack([edges.row, edges.col], 1))
-    igraph.set_random_number_generator(Random(_number(random)))
-    found = peer.community_leiden("modularity", weights=edges.data, resolution=how.null_weight, n_iterations=-1)
+    with _igraph_draws:
+        igraph.set_random_number_generator(Random(_number(random)))
+        found = peer.community_leiden("modularity", weights=edges.data, resolution=how.null_weight, n_iterations=-1)
     return Cut(nn.functional.one_hot(torch.tensor(found.membership)).to(nodes))
 
 

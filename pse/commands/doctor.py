@@ -43,6 +43,7 @@ PACKAGES = {
     "espeakng-loader": (False, "the embedded corpus mini"),
     "tensorboardX": (False, "TensorBoard files"),
     "sounddevice": (False, "pse listen with a microphone"),
+    "huggingface_hub": (False, "models from the hub"),
     "pesq": (False, "PESQ scores; without it they count as failed"),
 }
 

@@ -1,4 +1,4 @@
-"""`pse enhance MODEL in.wav ... -o out/`: clean recordings with a packed model."""
+"""`pse enhance in.wav ... -o out/`: clean recordings, with the built-in model or another one."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from pse.commands.files import Done, add_arguments, jobs_of, need_free, work_thr
 def main(argv: Sequence[str]) -> int:
     """Enhance files, directories and lists; same rate, length and channel count come out."""
     parser = argparse.ArgumentParser(prog="pse enhance", description=__doc__)
-    add_arguments(parser)
+    add_arguments(parser, "enhance")
     args = parser.parse_args(argv)
     jobs = jobs_of(args.input, args.output, args.overwrite)
 
-    from pse.inference.package import load_model
+    from pse.inference.loaded import load_model
 
     model = load_model(args.model)
+    model.need_sound()
 
     def work(source: Path, target: Path) -> Done:
         need_free(target, overwrite=args.overwrite)
-        return Done(str(target), enhance_file(model, source, target), {"wav.scp": target})
+        return Done(str(target), enhance_file(model.network, source, target), {"wav.scp": target})
 
     return work_through(jobs, work, args.output)
 

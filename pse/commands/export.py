@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pse.errors import PseError
+from pse.inference.builtin import CHOICES, package
 
 
 def main(argv: Sequence[str]) -> int:
     """Write an ONNX or TorchScript file whose output was compared with the model's."""
     parser = argparse.ArgumentParser(prog="pse export", description=__doc__)
-    parser.add_argument("model", type=Path, help="directory that stage pack made: exp/<tag>/package/<system>")
+    parser.add_argument("model", help=CHOICES)
     parser.add_argument("-o", "--output", type=Path, required=True, help="the file to write")
     form = parser.add_mutually_exclusive_group(required=True)
     form.add_argument("--onnx", action="store_const", dest="form", const="onnx", help="for ONNX Runtime and others")
@@ -25,10 +26,10 @@ def main(argv: Sequence[str]) -> int:
         raise PseError("is a directory, a file is needed", args.output, "choose another --output")
 
     from pse.inference.export import export
-    from pse.inference.package import load_model
+    from pse.inference.package import load_network
     from pse.io.atomic import writing
 
-    made = export(load_model(args.model), args.form, args.streaming)
+    made = export(load_network(package(args.model)), args.form, args.streaming)
     with writing(args.output, "wb") as file:
         file.write(made.content)
     print(f"{args.output}  {len(made.content) / 1e6:.2f} MB, {', '.join(f'{k} {v}' for k, v in made.facts.items())}")

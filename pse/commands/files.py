@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pse.errors import PseError, first_three
+from pse.inference.builtin import CHOICES, DEFAULTS
 from pse.io.atomic import write_text
 from pse.io.tables import read_table, render
 from pse.memory import keep_freed_memory
@@ -36,12 +37,18 @@ class Done(NamedTuple):
     written: Mapping[str, Path]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model, the recordings and the directory of the results."""
-    parser.add_argument("model", type=Path, help="directory that stage pack made: exp/<tag>/package/<system>")
+def add_arguments(parser: argparse.ArgumentParser, task: str) -> None:
+    """The recordings, the directory of the results, and the model, by default the built-in one of a task."""
     parser.add_argument("input", type=Path, nargs="+", help="audio files, directories of them, or a wav.scp")
     parser.add_argument("-o", "--output", type=Path, required=True, help="directory for the results")
+    add_model(parser, task)
     add_overwrite(parser)
+
+
+def add_model(parser: argparse.ArgumentParser, task: str) -> None:
+    """The model, by default the built-in one of a task."""
+    default = DEFAULTS[task]
+    parser.add_argument("--model", default=default, metavar="NAME|DIR", help=f"{CHOICES} (default: {default})")
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:

@@ -1,5 +1,5 @@
-"""`pse listen MODEL`: a causal model between microphone and headphones; `pse listen MODEL in.wav -o out.wav`: on a
-file, in the same blocks.
+"""`pse listen`: a causal model between microphone and headphones; `pse listen in.wav -o out.wav`: on a file, in the
+same blocks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pse.commands.files import add_overwrite, need_free
+from pse.commands.files import add_model, add_overwrite, need_free
 from pse.errors import PseError
 
 TICK_S = 0.1
@@ -29,11 +29,11 @@ def main(argv: Sequence[str]) -> int:
 
     import torch
 
-    from pse.inference.package import load_model
+    from pse.inference.loaded import load_model
 
     # The pieces are too small to share.
     torch.set_num_threads(1)
-    model = load_model(args.model)
+    model = load_model(args.model).network
     if args.input is not None:
         listen_to_file(model, args.input, args.output, args.block_ms)
     else:
@@ -43,9 +43,9 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pse listen", description=__doc__)
-    parser.add_argument("model", type=Path, nargs="?", help="directory of a causal model")
     parser.add_argument("input", type=Path, nargs="?", help="an audio file in place of the microphone")
     parser.add_argument("-o", "--output", type=Path, help="with an input: the WAV file for the result")
+    add_model(parser, "enhance")
     parser.add_argument("--block_ms", type=float, default=10.0, help="length of a block in ms (default: 10)")
     parser.add_argument("--input_device", type=_device, help="number or name of the microphone")
     parser.add_argument("--output_device", type=_device, help="number or name of the headphones")
@@ -61,8 +61,6 @@ def _device(text: str) -> int | str:
 
 def _check(args: argparse.Namespace) -> None:
     """Raise PseError for what does not go together, before anything is loaded."""
-    if args.model is None:
-        raise PseError("no model is named", "pse listen", "pse listen MODEL, or --list_devices")
     if not 1.0 <= args.block_ms <= 1000.0:
         raise PseError(f"{args.block_ms:g} ms is no length of a block", "--block_ms", "give 1 to 1000")
     live = [n for n in ("input_device", "output_device", "save") if getattr(args, n) is not None]

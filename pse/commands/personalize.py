@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from pse.inference.builtin import CHOICES, DEFAULTS
 
 
 def main(argv: Sequence[str]) -> int:
@@ -13,9 +16,13 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="pse personalize", description=__doc__)
     parser.add_argument("noisy", type=Path, help="directory of recordings of one person, or one recording")
     parser.add_argument("-o", "--output", type=Path, required=True, help="directory for the model")
-    parser.add_argument("--base", required=True, help="the model to start from: a built-in name, or a directory")
-    parser.add_argument("--predictor", required=True, help="a model of frame SNR: a built-in name, or a directory")
-    parser.add_argument("--voice", help="an encoder of voices that tells whether all is of one person")
+    for name, task, what in (
+        ("base", "enhance", f"the model to start from: {CHOICES}"),
+        ("predictor", "snr_predictor", "the model that tells frame SNRs"),
+        ("voice", "voice", "an encoder of voices that tells whether all is of one person; none: that is not looked at"),
+    ):  # fmt: skip
+        default = DEFAULTS[task]
+        parser.add_argument(f"--{name}", default=default, metavar="NAME|DIR", help=f"{what} (default: {default})")
     parser.add_argument("--clean", type=Path, help="recordings of the same person without noise, file or directory")
     parser.add_argument("--noise_dir", type=Path, help="noises; when not given, some are synthesised, others taken "
                         "from between the words")  # fmt: skip
@@ -24,15 +31,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--ngpu", type=int, default=0)
     args = parser.parse_args(argv)
 
-    from pse.inference.builtin import package
     from pse.personalize.pipeline import personalize
 
     made = personalize(
-        args.noisy, args.output, base=package(args.base), predictor=package(args.predictor),
-        voice=None if args.voice is None else package(args.voice), clean=args.clean, noise_dir=args.noise_dir,
+        args.noisy, args.output, base=args.base, predictor=args.predictor,
+        voice=None if args.voice == "none" else args.voice, clean=args.clean, noise_dir=args.noise_dir,
         minutes=args.minutes, seed=args.seed, ngpu=args.ngpu,
         progress=lambda line: print(line, flush=True),
     )  # fmt: skip
-    print(f"the model is in {made.model}; card.md says how it was made: pse enhance {made.model} IN -o OUT")
+    use = f"pse enhance IN -o OUT --model {shlex.quote(str(made.model))}"
+    print(f"the model is in {made.model}; card.md says how it was made: {use}")
     sys.stdout.flush()
     return 0

@@ -17,8 +17,7 @@ from typing import Any
 
 from pse.commands.files import add_overwrite, need_free
 from pse.errors import PseError
-
-PREDICTOR = "snr_predictor_small"
+from pse.inference.builtin import DEFAULTS
 
 
 def main(argv: Sequence[str]) -> int:
@@ -58,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", type=Path, help="the page (default: report.html in the last directory)")
     parser.add_argument("--reference", type=Path, help="directory of clean speech of the same names: adds scores")
     parser.add_argument("--predictor", help="a model of frame SNR, built-in name or directory: adds SNR and weights "
-                        f"(default: {PREDICTOR}, where it is built in)")  # fmt: skip
+                        f"(default: {DEFAULTS['snr_predictor']}, where it is built in)")  # fmt: skip
     parser.add_argument("--max_files", type=int, default=20, metavar="N",
                         help="recordings to listen to, the first by name (default: 20); all are measured")  # fmt: skip
     add_overwrite(parser)
@@ -69,14 +68,14 @@ def _predictor(given: str | None) -> Any:
     """The model of frame SNR, None where none was given or is built in. Raises PseError for one of something else."""
     from pse.inference import builtin
 
-    if given is None and PREDICTOR not in builtin.names():
+    if given is None and DEFAULTS["snr_predictor"] not in builtin.names():
         return None
     import torch
 
-    from pse.inference.package import load_model
+    from pse.inference.package import load_network
 
-    place = builtin.package(given or PREDICTOR)
-    model = load_model(place)
+    place = builtin.package(given or DEFAULTS["snr_predictor"])
+    model = load_network(place)
     with torch.inference_mode():
         told = model(torch.zeros(1, model.sample_rate)).frame_snr_db
     if told is None:

@@ -1,4 +1,4 @@
-"""`pse separate MODEL in.wav ... -o out/`: the speakers of recordings, one file each, with a packed model."""
+"""`pse separate in.wav ... -o out/`: the speakers of recordings, one file each, and what is left."""
 
 from __future__ import annotations
 
@@ -11,37 +11,49 @@ from pse.errors import PseError
 
 
 def main(argv: Sequence[str]) -> int:
-    """Separate files and directories: <name>_1.wav, <name>_2.wav, .. at the rate and length of <name>."""
+    """Separate files and directories: <name>_1.wav, .. and <name>_residual.wav at the rate and length of <name>."""
     parser = argparse.ArgumentParser(prog="pse separate", description=__doc__)
-    add_arguments(parser)
-    parser.add_argument("--num_speakers", type=int, help="how many talk; when not given, they are counted")
+    add_arguments(parser, "separate")
+    parser.add_argument("--num_speakers", default="auto", metavar="N|auto", help="how many talk (default: counted)")
     args = parser.parse_args(argv)
-    if args.num_speakers is not None and args.num_speakers < 2:
-        raise PseError(f"{args.num_speakers} cannot be separated", "--num_speakers", "give 2 or more, or leave it out")
+    num_speakers = _number(args.num_speakers)
     jobs = jobs_of(args.input, args.output, args.overwrite)
 
-    from pse.inference.package import load_model
+    from pse.inference.loaded import load_model
 
     model = load_model(args.model)
+    model.need_separation()
 
     def work(source: Path, target: Path) -> Done:
-        return separate_file(model, source, target, args.num_speakers, args.overwrite)
+        return separate_file(model.network, source, target, num_speakers, args.overwrite)
 
     return work_through(jobs, work, args.output)
+
+
+def _number(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 2:
+        raise PseError(f"{text} speakers cannot be separated", "--num_speakers", "give 2 or more, or auto")
+    return int(text)
 
 
 def separate_file(
     model: object, source: Path, target: Path, num_speakers: int | None, overwrite: bool = False
 ) -> Done:
-    """Separate one file, its channels averaged. Raises PseError where results are there, unless overwrite."""
+    """Separate one file, its channels averaged; what the speakers do not add up to is <name>_residual.wav.
+
+    Raises PseError where results are there, unless overwrite.
+    """
     from pse.commands.status import Progress
     from pse.inference.separation import separate_and_tell
     from pse.io import audio
 
-    def place(number: int) -> Path:
+    def place(number: int | str) -> Path:
         return target.with_name(f"{target.stem}_{number}.wav")
 
-    need_free(place(1), overwrite=overwrite)
+    rest = place("residual")
+    need_free(place(1), rest, overwrite=overwrite)
     samples, rate = audio.read(source)
     with Progress(source.name, len(samples) / rate) as progress:
         wavs, counted_by = separate_and_tell(model, samples, rate, num_speakers, progress=progress.done)
@@ -49,6 +61,7 @@ def separate_file(
     need_free(*places, overwrite=overwrite)
     for path, wav in zip(places, wavs, strict=True):
         audio.write(path, wav, rate)
+    audio.write(rest, samples - wavs.sum(0), rate)
     # Of an earlier run, which found more speakers.
     stale = len(wavs) + 1
     while overwrite and place(stale).exists():
@@ -58,4 +71,5 @@ def separate_file(
     if counted_by is not None:
         told += f": {len(wavs)} speakers" if len(wavs) > 1 else ": one speaker"
         told += f", counted by {counted_by}"
-    return Done(told, len(samples) / rate, {f"spk{n}.scp": path for n, path in enumerate(places, 1)})
+    lists = {f"spk{n}.scp": path for n, path in enumerate(places, 1)} | {"residual.scp": rest}
+    return Done(told, len(samples) / rate, lists)

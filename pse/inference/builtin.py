@@ -1,4 +1,4 @@
-"""The models that come with pse: packages in `pse/weights/`, found by their names."""
+"""The models that come with pse: packages in `pse/weights/`, found by their names; which one a task takes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from pathlib import Path
 from pse.errors import PseError
 
 PLACE = Path(__file__).parent.parent / "weights"
+# The model of a task where none is named.
+DEFAULTS = {
+    "enhance": "gru_256_causal",
+    "separate": "dc_blstm_speeds",
+    "snr_predictor": "snr_predictor_small",
+    "voice": "voice",
+}
+CHOICES = "a built-in model (pse models), a package directory, or hf:owner/repo@commit"
 
 
 def names() -> list[str]:
@@ -16,12 +24,22 @@ def names() -> list[str]:
 
 
 def package(model: str | Path) -> Path:
-    """The directory of a model, which is a built-in name or a directory itself. Raises PseError for neither."""
+    """The directory of a model: a Path is one, a str is a built-in name, a directory or an address on the hub.
+
+    A name is that of the built-in model, whatever lies in the working directory. Raises PseError for what is neither,
+    and what `pse.inference.hub.fetched` raises.
+    """
+    if isinstance(model, Path):
+        return model
+    if model.startswith("hf:"):
+        from pse.inference.hub import fetched
+
+        return fetched(model)
+    if model in (known := names()):
+        return PLACE / model
     place = Path(model)
-    if place.is_dir() or str(model) not in (known := names()) and len(place.parts) > 1:
+    if place.is_dir() or len(place.parts) > 1:
         return place
-    if str(model) in known:
-        return PLACE / str(model)
-    near = get_close_matches(str(model), known, n=1)
-    fix = f"did you mean {near[0]!r}?" if near else f"built in are {', '.join(known) or 'none'}"
+    near = get_close_matches(model, known, n=1)
+    fix = f"did you mean {near[0]!r}?" if near else f"built in are {', '.join(known) or 'none'}; or name a directory"
     raise PseError("no such model directory, and no built-in model", model, fix)

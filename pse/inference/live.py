@@ -14,7 +14,7 @@ from pse.errors import EnvironmentFault, PseError
 from pse.inference.listening import FixedDelay, Load, sound_stream, timed
 from pse.io.blocks import length_of
 
-WITHOUT = "without a sound card: pse listen MODEL in.wav -o out.wav"
+WITHOUT = "without a sound card: pse listen in.wav -o out.wav"
 LIST = "pse listen --list_devices names what is there"
 # PortAudio's paInvalidSampleRate.
 INVALID_RATE = -9997

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pse.errors import PseError
+from pse.inference.loaded import LoadedModel, network_of
 from pse.models.base import Model
 from pse.models.conv_tasnet import ConvTasNet
 from pse.models.gru_mask import GRUMask
@@ -28,7 +29,8 @@ class Stream:
     its ratios in dB, [.., F]. Raises PseError for a model that is not causal and for another rate.
     """
 
-    def __init__(self, model: Model, sample_rate: int) -> None:
+    def __init__(self, model: Model | LoadedModel, sample_rate: int) -> None:
+        model = network_of(model)
         if not model.causal:
             what = f"the model needs the whole signal ({', '.join(_reasons(model))})"
             raise PseError(what, "stream", f"train a causal one, conf/models/{causal_config(model)}")

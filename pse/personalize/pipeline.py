@@ -14,7 +14,8 @@ import torch
 
 from pse.data.cache import MemoryCache
 from pse.errors import PseError
-from pse.inference.package import load_model, packaged_config, save_package
+from pse.inference.builtin import DEFAULTS, package
+from pse.inference.package import load_network, packaged_config, save_package
 from pse.io.jsonl import read_json, write_json
 from pse.personalize.adapt import CLEAN, PSEUDO_SE, train
 from pse.personalize.check import Check, compare
@@ -39,16 +40,17 @@ class Personalized:
 
 
 def personalize(
-    noisy_dir: str | Path, output: str | Path, *, base: str | Path, predictor: str | Path,
-    voice: str | Path | None = None, clean: str | Path | None = None, noise_dir: str | Path | None = None,
+    noisy_dir: str | Path, output: str | Path, *, base: str | Path = DEFAULTS["enhance"],
+    predictor: str | Path = DEFAULTS["snr_predictor"], voice: str | Path | None = DEFAULTS["voice"],
+    clean: str | Path | None = None, noise_dir: str | Path | None = None,
     minutes: float = MINUTES, seed: int = 0, ngpu: int = 0, progress: Tell = lambda line: None,
 ) -> Personalized:  # fmt: skip
     """Make a personal model of noisy recordings of one person, and put it into the directory `output`.
 
-    noisy_dir: recordings of any rate and length, a minute of clear speech in all or more. base, predictor: packages of
-    the model to start from, and of one that tells frame SNRs. voice: one of an encoder of voices, which tells whether
-    all is of one person; None: that is not looked at. clean: recordings of the same person without noise, where
-    there are some. noise_dir: noises; None takes synthesised ones. minutes: of training.
+    noisy_dir: recordings of any rate and length, a minute of clear speech in all or more. base, predictor:
+    built-in names or packages of the model to start from, and of one that tells frame SNRs. voice: of an encoder of
+    voices, which tells whether all is of one person; None: that is not looked at. clean: recordings of the same
+    person without noise, where there are some. noise_dir: noises; None takes synthesised ones. minutes: of training.
     The result is compared with the base on recordings that no training has heard; where it is not better for
     sure, the base is what the directory holds. What clean speech adds is kept where it is better on held-out clean
     speech and not worse for sure on the noisy one. Raises PseError where nothing can be learnt from the recordings.
@@ -58,12 +60,14 @@ def personalize(
         raise PseError("is there already", output, "choose another name, or remove it")
     if not minutes > 0:
         raise PseError(f"{minutes:g} minutes are no time", "minutes", "give more")
+    places = [package(model) for model in (base, predictor)]
     models = _Models(
-        load_model(base), load_model(predictor), None if voice is None else load_model(voice), packaged_config(base)
+        *map(load_network, places), None if voice is None else load_network(package(voice)), packaged_config(places[0])
     )
     _check_models(models.base, models.predictor, base, predictor)
     given = _look(models, Path(noisy_dir), clean, noise_dir, seed, work, progress)
-    asked = {"minutes": minutes, "seed": seed, "base": _sums(base), "predictor": _sums(predictor)} | given.digests()
+    asked = {"minutes": minutes, "seed": seed, "base": _sums(places[0]), "predictor": _sums(places[1])}
+    asked |= given.digests()
     _same_again(work, asked)
     best, checks = _learn(models, given, minutes, seed, ngpu, work, progress)
     helped = best is not models.base
@@ -158,8 +162,8 @@ def _same_again(work: Path, asked: dict[str, Any]) -> None:
     write_json(place, asked)
 
 
-def _sums(package: str | Path) -> str:
-    return hashlib.sha256((Path(package) / "SHA256SUMS").read_bytes()).hexdigest()
+def _sums(place: Path) -> str:
+    return hashlib.sha256((place / "SHA256SUMS").read_bytes()).hexdigest()
 
 
 def _digest(caches: Iterable[MemoryCache]) -> str:

@@ -110,7 +110,7 @@ def test_a_packed_model_cleans_any_file_and_keeps_its_shape(finished: Place, tmp
     for name, rate, shape in (("a", 44100, (30001, 2)), ("b", 8000, (8000,))):
         soundfile.write(tmp_path / f"{name}.wav", 0.1 * rng.standard_normal(shape), rate)
     model = next((finished.exp / "package").glob("*.pseudo_se"))
-    command = [sys.executable, "-m", "pse.cli", "enhance", str(model), "-o", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "pse.cli", "enhance", "--model", str(model), "-o", str(tmp_path / "out")]
     subprocess.run([*command, str(tmp_path / "a.wav"), str(tmp_path / "b.wav")], check=True, capture_output=True)
     for name in "ab":
         before, after = (soundfile.info(str(p / f"{name}.wav")) for p in (tmp_path, tmp_path / "out"))
@@ -127,7 +127,7 @@ def test_packed_models_make_a_personal_one(finished: Place, tmp_path: Path) -> N
     noisy.mkdir()
     for path in recordings[:12]:
         shutil.copy(path, noisy)
-    given = ["-o", str(tmp_path / "mine"), "--base", str(package / "generalist"), "--predictor"]
+    given = ["-o", str(tmp_path / "mine"), "--base", str(package / "generalist"), "--voice", "none", "--predictor"]
     command = [sys.executable, "-m", "pse.cli", "personalize", str(noisy), *given, str(package / "snr_predictor")]
     done = subprocess.run([*command, "--minutes", "0.05"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -139,7 +139,7 @@ def test_a_model_that_was_tampered_with_is_refused_in_one_line(finished: Place, 
     model = tmp_path / "model"
     shutil.copytree(next((finished.exp / "package").glob("*.pseudo_se")), model)
     (model / "config.json").write_text((model / "config.json").read_text().replace("8", "9", 1))
-    command = [sys.executable, "-m", "pse.cli", "enhance", str(model), "x.wav", "-o", str(tmp_path)]
+    command = [sys.executable, "-m", "pse.cli", "enhance", "x.wav", "--model", str(model), "-o", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "SHA256SUMS" in done.stderr and len(done.stderr.splitlines()) == 1
 

@@ -96,7 +96,8 @@ def test_enhance_refuses_what_it_cannot_do(tmp_path: Path, capsys: pytest.Captur
     model = str(tmp_path / "no model")
     cases = ((["empty"], "no audio files"), (["a/x.wav", "b/x.wav"], "two inputs"), (["x.wav"], "no such model"))
     for inputs, told in cases:
-        assert cli.main(["enhance", model, *(str(tmp_path / i) for i in inputs), "-o", str(tmp_path / "out")]) == 1
+        given = [*(str(tmp_path / i) for i in inputs), "-o", str(tmp_path / "out"), "--model", model]
+        assert cli.main(["enhance", *given]) == 1
         assert told in capsys.readouterr().err
 
 

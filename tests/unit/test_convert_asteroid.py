@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pse.errors import PseError
-from pse.inference.package import load_model
+from pse.inference.package import load_network
 from pse.models.base import Model, build
 
 TOOL = Path(__file__).parents[2] / "tools" / "convert_asteroid.py"
@@ -238,7 +238,7 @@ def test_every_published_size_equals_asteroid(size: str, causal: bool, tmp_path:
     )
     save(theirs, tmp_path / "best_model.pth")
     assert tool.main([str(tmp_path / "best_model.pth"), str(tmp_path / "package")]) == 0
-    ours = load_model(tmp_path / "package")
+    ours = load_network(tmp_path / "package")
     assert ours.sample_rate == 16000 and ours.causal is causal
     gap, _ = tool.largest_difference(theirs, ours, (1, 7, 300))
     assert gap < 1e-5

@@ -179,6 +179,23 @@ def test_tf32_is_off_inside_and_as_it_was_outside(chosen: bool) -> None:
         matmul.allow_tf32 = before
 
 
+def test_tf32_stays_off_until_the_last_of_several_threads_is_out() -> None:
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_tf32
+    try:
+        matmul.allow_tf32 = True
+        # As two threads that overlap: the first one in is the first one out.
+        first, second = (full_precision(torch.device("cuda")) for _ in range(2))
+        for context in (first, second):
+            context.__enter__()
+        first.__exit__(None, None, None)
+        assert not matmul.allow_tf32
+        second.__exit__(None, None, None)
+        assert matmul.allow_tf32
+    finally:
+        matmul.allow_tf32 = before
+
+
 @pytest.mark.parametrize("num_bins", [255, 256, 12900])
 def test_float32_stays_close_to_float64_near_the_optimum(num_bins: int) -> None:
     g = torch.Generator().manual_seed(3)

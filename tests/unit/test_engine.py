@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pse import cli
 from pse.errors import PseError
 from pse.inference import engine
-from pse.inference.package import load_model, save_package
+from pse.inference.package import load_network, save_package
 from pse.io import audio
 from pse.models.base import Output, build
 
@@ -81,7 +81,7 @@ def package(tmp_path: Path) -> Path:
 
 def test_a_package_gives_back_the_model(package: Path) -> None:
     torch.manual_seed(0)
-    original, loaded, mix = build(MODEL, "x").eval(), load_model(package), torch.from_numpy(noise(1, 5000))
+    original, loaded, mix = build(MODEL, "x").eval(), load_network(package), torch.from_numpy(noise(1, 5000))
     assert torch.equal(original(mix).wavs, loaded(mix).wavs)
     assert not any(p.requires_grad for p in loaded.parameters())
 
@@ -93,11 +93,12 @@ def test_one_bad_file_does_not_stop_the_others(
     for place in places:
         audio.write(place, noise(3000), 16000)
     places[0].write_bytes(b"")
-    assert cli.main(["enhance", str(package), str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 1
+    model = ["--model", str(package)]
+    assert cli.main(["enhance", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *model]) == 1
     told = capsys.readouterr()
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["b.wav", "c d'e.wav"]
     assert "0 bytes" in told.err and "1 of 3 files failed" in told.err
-    assert cli.main(["enhance", str(package), str(places[1]), "-o", str(places[2])]) == 1
+    assert cli.main(["enhance", str(places[1]), "-o", str(places[2]), *model]) == 1
     assert "is a file" in capsys.readouterr().err
 
 
@@ -106,10 +107,10 @@ def test_a_changed_or_missing_file_is_refused(package: Path, name: str) -> None:
     content = (package / name).read_bytes()
     (package / name).write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
     with pytest.raises(PseError, match="SHA256SUMS"):
-        load_model(package)
+        load_network(package)
     (package / name).unlink()
     with pytest.raises(PseError, match="missing"):
-        load_model(package)
+        load_network(package)
 
 
 @pytest.mark.parametrize(
@@ -131,4 +132,4 @@ def test_a_package_with_right_sums_but_a_foreign_config_is_refused(package: Path
     sums = [f"{hashlib.sha256((package / n).read_bytes()).hexdigest()}  {n}" for n in names]
     (package / "SHA256SUMS").write_text("\n".join(sums) + "\n")
     with pytest.raises(PseError, match=told):
-        load_model(package)
+        load_network(package)

@@ -147,7 +147,7 @@ def test_a_result_that_is_there_stays_unless_it_may_be_replaced(
     out = tmp_path / "out"
     out.mkdir()
     (out / "a.wav").write_bytes(b"old")
-    command = ["enhance", str(package), str(tmp_path / "in"), "-o", str(out)]
+    command = ["enhance", str(tmp_path / "in"), "-o", str(out), "--model", str(package)]
     assert cli.main(command) == 1
     told = capsys.readouterr()
     assert "a.wav: is there already; add --overwrite" in told.err and "b.wav" in told.out
@@ -166,7 +166,8 @@ def test_speakers_that_are_there_stay_unless_they_may_be_replaced(there: int, tm
         separate_file(model, tmp_path / "in.wav", tmp_path / "x.wav", 3)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.wav", f"x_{there}.wav"]
     done = separate_file(model, tmp_path / "in.wav", tmp_path / "x.wav", 3, overwrite=True)
-    assert done.written == {f"spk{n}.scp": tmp_path / f"x_{n}.wav" for n in (1, 2, 3)}
+    speakers = {f"spk{n}.scp": tmp_path / f"x_{n}.wav" for n in (1, 2, 3)}
+    assert done.written == speakers | {"residual.scp": tmp_path / "x_residual.wav"}
     assert audio.probe(tmp_path / f"x_{there}.wav").num_samples == 8000
 
 
@@ -177,7 +178,7 @@ def test_a_list_of_recordings_becomes_a_list_of_results(
     for name in ("one", "two words"):
         audio.write(tmp_path / f"{name}.wav", noise(3000), 16000)
     Path("wav.scp").write_text("u2 two words.wav\nu1 one.wav\nu3 nowhere.wav\n")
-    command = ["enhance", str(package), "wav.scp", "-o", "out"]
+    command = ["enhance", "wav.scp", "-o", "out", "--model", str(package)]
     assert cli.main(command) == 1
     assert "nowhere.wav: no such file" in capsys.readouterr().err
     listed = f"u1 {tmp_path}/out/u1.wav\nu2 {tmp_path}/out/u2.wav\n"
@@ -197,7 +198,7 @@ def test_a_list_that_cannot_be_trusted_is_one_line(
     content: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "wav.scp").write_text(content)
-    assert cli.main(["enhance", "model", str(tmp_path / "wav.scp"), "-o", str(tmp_path / "out")]) == 1
+    assert cli.main(["enhance", str(tmp_path / "wav.scp"), "-o", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().err
     assert told in said and len(said.splitlines()) == 1
 
@@ -209,7 +210,7 @@ def test_a_list_of_other_recordings_is_not_changed(
     for name in ("data", "other"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "wav.scp").write_text(f"a {tmp_path}/x.wav\n")
-    command = ["enhance", str(package), str(tmp_path / "data" / "wav.scp"), "-o"]
+    command = ["enhance", "--model", str(package), str(tmp_path / "data" / "wav.scp"), "-o"]
     for place, told in (("data", "by the list of results"), ("other", "other recordings of 1 ids: a")):
         assert cli.main([*command, str(tmp_path / place)]) == 1
         assert told in capsys.readouterr().err

@@ -88,7 +88,7 @@ def test_a_file_is_heard_as_it_is_enhanced(
 ) -> None:
     # Beyond full scale, so that no rounding to 16 bits hides anything.
     soundfile.write(tmp_path / "in.wav", noise(2, 20001, peak=2.5).T, RATE, "FLOAT")
-    command = [str(package), str(tmp_path / "in.wav"), "-o"]
+    command = ["--model", str(package), str(tmp_path / "in.wav"), "-o"]
     assert cli.main(["listen", *command, str(tmp_path / "heard.wav"), "--block_ms", block_ms]) == 0
     first, last = capsys.readouterr().out.splitlines()
     assert first.startswith("latency ") and "model 4 ms, block " in first
@@ -210,7 +210,7 @@ def test_what_is_played_is_what_was_said_a_latency_ago(
     card = plugged(sound, ctrl_c, out_channels)
     card.lost = {3, 4}
     saved = tmp_path / "heard.wav"
-    assert cli.main(["listen", str(package), "--save", str(saved), "--input_device", "0"]) == 0
+    assert cli.main(["listen", "--model", str(package), "--save", str(saved), "--input_device", "0"]) == 0
     first, second, last = capsys.readouterr().out.splitlines()
     assert first == "a microphone -> headphones, 16000 Hz; Ctrl-C ends"
     assert second == "latency 26 ms: model 4 ms, block 10 ms, device 12 ms"
@@ -229,7 +229,7 @@ def test_a_device_that_goes_away_is_told_and_what_was_heard_is_kept(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(live, "GONE_S", 0.5)
     card = plugged(noise(1600), gone)
-    assert cli.main(["listen", str(package), "--save", str(tmp_path / "heard.wav")]) == 3
+    assert cli.main(["listen", "--model", str(package), "--save", str(tmp_path / "heard.wav")]) == 3
     told = capsys.readouterr()
     assert "a microphone or headphones: gives or takes no sound any more" in told.err
     assert "of 10 blocks too late" in told.out and card.closed
@@ -240,7 +240,7 @@ def test_no_number_of_a_driver_is_silence(package: Path, plugged: Callable[..., 
     sound = noise(1600)
     card = plugged(np.where(np.arange(1600) % 100 == 7, np.nan, sound), ctrl_c)
     sound[7::100] = 0
-    assert cli.main(["listen", str(package)]) == 0
+    assert cli.main(["listen", "--model", str(package)]) == 0
     late = np.concatenate([np.zeros(63, np.float32), whole(made(GRU), sound[None])[0]])[:1600]
     assert np.allclose(np.concatenate(card.played)[:, 0], late, atol=1e-5)
 
@@ -295,15 +295,15 @@ def test_without_a_sound_card_the_way_by_files_is_named(
     def told(*words: str) -> str:
         assert cli.main(["listen", *words]) == 3
         (line,) = capsys.readouterr().err.splitlines()
-        assert "pse listen MODEL in.wav -o out.wav" in line
+        assert "pse listen in.wav -o out.wav" in line
         return line
 
     card = plugged(noise(160), silent)
     monkeypatch.setattr(sys.modules["sounddevice"], "query_devices", none)
-    assert "no input device is found" in told(str(package))
+    assert "no input device is found" in told("--model", str(package))
     assert "no sound device is found" in told("--list_devices")
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    assert "pip install pse[listen]" in told(str(package))
+    assert "pip install pse[listen]" in told("--model", str(package))
     assert card.options == {}
 
 
@@ -313,14 +313,14 @@ def test_devices_are_listed_and_asked_for_by_name(
     plugged(noise(160), silent)
     assert cli.main(["listen", "--list_devices"]) == 0
     assert "1 headphones" in capsys.readouterr().out
-    assert cli.main(["listen", str(package), "--output_device", "a gramophone"]) == 1
+    assert cli.main(["listen", "--model", str(package), "--output_device", "a gramophone"]) == 1
     assert "--output_device a gramophone: No output device matching" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "no model is named"), (["in.wav"], "add -o out.wav"), (["-o", "out.wav"], "use --save"),
+        (["in.wav"], "add -o out.wav"), (["-o", "out.wav"], "use --save"),
         (["in.wav", "-o", "out.flac"], "use .wav"), (["in.wav", "-o", "old.wav"], "add --overwrite"),
         (["--save", "old.wav"], "add --overwrite"), (["in.wav", "-o", "out.wav", "--save", "x.wav"], "microphone"),
         (["in.wav", "-o", "in.wav", "--overwrite"], "its own result"), (["--block_ms", "0"], "give 1 to 1000"),
@@ -334,7 +334,7 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     for name in ("in.wav", "old.wav"):
         audio.write(name, noise(160), RATE)
-    assert cli.main(["listen", *([str(package)] if words else []), *words]) == 1
+    assert cli.main(["listen", "--model", str(package), *words]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line and sorted(p.name for p in tmp_path.glob("*.*")) == ["in.wav", "old.wav"]
 
@@ -345,7 +345,7 @@ def test_a_model_that_cannot_be_heard_is_refused(
 ) -> None:
     save_package(tmp_path / "model", made(mapping), mapping, "# a card\n")
     audio.write(tmp_path / "in.wav", noise(160), RATE)
-    command = ["listen", str(tmp_path / "model"), str(tmp_path / "in.wav"), "-o", str(tmp_path / "out.wav")]
+    command = ["listen", "--model", str(tmp_path / "model"), str(tmp_path / "in.wav"), "-o", str(tmp_path / "out.wav")]
     assert cli.main(command) == 1
     said = capsys.readouterr()
     assert told in said.err and said.out == "" and not (tmp_path / "out.wav").exists()

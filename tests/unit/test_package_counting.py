@@ -11,7 +11,7 @@ import pytest
 from pse.clustering.options import Clustering, Communities
 from pse.config import plain
 from pse.errors import PseError
-from pse.inference.package import load_model, save_package
+from pse.inference.package import load_network, save_package
 from pse.models.base import build
 from pse.recipe.separation.count import best_estimator
 
@@ -50,10 +50,10 @@ def test_a_package_that_counts_by_nonsense_is_refused_in_one_line(tmp_path: Path
     before = hashlib.sha256(path.read_bytes()).hexdigest()
     path.write_text(json.dumps(json.loads(path.read_text()) | {"counting": counting}))
     with pytest.raises(PseError, match="does not match its sum"):
-        load_model(tmp_path / "m")
+        load_network(tmp_path / "m")
     sums.write_text(sums.read_text().replace(before, hashlib.sha256(path.read_bytes()).hexdigest()))
     with pytest.raises(PseError, match=told) as caught:
-        load_model(tmp_path / "m")
+        load_network(tmp_path / "m")
     assert "\n" not in str(caught.value) and "counting" in str(caught.value)
 
 

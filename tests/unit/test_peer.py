@@ -14,7 +14,7 @@ from torch import Tensor
 from pse.config import read_yaml
 from pse.corpora import voices
 from pse.errors import EnvironmentFault, PseError
-from pse.inference.package import load_model, save_package
+from pse.inference.package import load_network, save_package
 from pse.models import peer
 from pse.models.base import Model, build
 
@@ -80,7 +80,7 @@ def test_there_is_nothing_to_train_and_training_is_refused_in_one_line(fake: Mod
 def test_it_waits_for_the_whole_signal_and_is_packed_like_any_model(fake: Model, tmp_path: Path) -> None:
     assert not fake.causal and fake.algorithmic_latency_samples() is None and fake.receptive_field_samples() is None
     save_package(tmp_path / "package", fake, {"name": "peer", "package": "rnnoise"}, "card")
-    assert torch.equal(load_model(tmp_path / "package")(tone(800)).wavs, fake(tone(800)).wavs)
+    assert torch.equal(load_network(tmp_path / "package")(tone(800)).wavs, fake(tone(800)).wavs)
 
 
 @pytest.mark.parametrize("package", MODULES)

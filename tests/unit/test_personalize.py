@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from pse import cli
 from pse.data.cache import MemoryCache
 from pse.errors import PseError
-from pse.inference import frame_snr
+from pse.inference import builtin, frame_snr
 from pse.inference.builtin import package
-from pse.inference.package import load_model, save_package
+from pse.inference.package import load_network, save_package
 from pse.io import audio
 from pse.models.base import Output, build
 from pse.personalize import adapt, identity, material, pipeline, verdict
@@ -33,13 +34,13 @@ def voice(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture
-def packages(tmp_path: Path) -> dict[str, Path]:
-    """A base, and a predictor that takes every frame for one of 10 dB."""
+def packages(tmp_path: Path) -> dict[str, Path | None]:
+    """A base, a predictor that takes every frame for one of 10 dB, and no encoder of voices."""
     torch.manual_seed(0)
     predictor = build(PREDICTOR, "test")
     torch.nn.init.zeros_(predictor.snr.weight)
     torch.nn.init.constant_(predictor.snr.bias, 10.0)
-    found = {"base": tmp_path / "base", "predictor": tmp_path / "predictor"}
+    found = {"base": tmp_path / "base", "predictor": tmp_path / "predictor", "voice": None}
     save_package(found["base"], build(GRU, "test"), GRU, "# base\n")
     save_package(found["predictor"], predictor, PREDICTOR, "# predictor\n")
     return found
@@ -230,7 +231,7 @@ def test_clean_speech_is_clean_and_of_the_same_person(level_db: float, pitch_hz:
 
 
 def test_clean_speech_that_is_refused_stops_before_any_training(
-    noisy: Path, packages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    noisy: Path, packages: dict[str, Path | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verdict, "NOISY_SHARE", 1.1)
     monkeypatch.setattr(pipeline, "train", None)
@@ -268,10 +269,10 @@ def test_a_gain_that_is_not_sure_is_no_help() -> None:
     assert not Check(1, 2, Difference(1.0, None, 1, None, None)).helped
 
 
-def test_a_person_gets_a_model_with_its_card(noisy: Path, packages: dict[str, Path], tmp_path: Path) -> None:
+def test_a_person_gets_a_model_with_its_card(noisy: Path, packages: dict[str, Path | None], tmp_path: Path) -> None:
     told: list[str] = []
     made = personalize(noisy, tmp_path / "mine", **packages, minutes=0.05, progress=told.append)
-    model = load_model(made.model)
+    model = load_network(made.model)
     assert model.sample_rate == RATE and (made.model / "verdict.png").stat().st_size > 1000
     assert "6 recordings, 36 s" in told[0] and "SI-SDR improvement" in told[1]
     assert ("A personal model" in (made.model / "card.md").read_text()) == made.helped
@@ -281,18 +282,18 @@ def test_a_person_gets_a_model_with_its_card(noisy: Path, packages: dict[str, Pa
 
 
 def test_where_nothing_was_gained_the_base_is_packed(
-    noisy: Path, packages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    noisy: Path, packages: dict[str, Path | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "train", lambda model, *rest: torch.nn.init.zeros_(model.mask.weight))
     told: list[str] = []
     made = personalize(noisy, tmp_path / "mine", **packages, clean=noisy, progress=told.append)
     assert not made.helped and set(made.checks) == {"noisy", "clean"} and "did not help" in told[-1]
-    before, after = (load_model(p).state_dict() for p in (packages["base"], made.model))
+    before, after = (load_network(p).state_dict() for p in (packages["base"], made.model))
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_clean_speech_trains_on_from_what_helped(
-    noisy: Path, packages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    noisy: Path, packages: dict[str, Path | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = []
 
@@ -305,11 +306,11 @@ def test_clean_speech_trains_on_from_what_helped(
     monkeypatch.setattr(pipeline, "compare", lambda *rest: sure)
     made = personalize(noisy, tmp_path / "mine", **packages, clean=noisy / "0.wav", minutes=10)
     assert steps == [("pseudo_se", 8.0, True), ("supervised", 2.0, False)] and made.helped
-    assert float(load_model(made.model).mask.bias[0]) == 2.0
+    assert float(load_network(made.model).mask.bias[0]) == 2.0
 
 
 def test_a_stopped_training_goes_on_to_the_same_end(
-    noisy: Path, packages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    noisy: Path, packages: dict[str, Path | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*rest) -> None:
         raise KeyboardInterrupt
@@ -328,12 +329,30 @@ def test_a_stopped_training_goes_on_to_the_same_end(
 
 @pytest.mark.parametrize(("swap", "told"), [("base", "enhances nobody"), ("predictor", "tells no frame SNR")])
 def test_models_of_another_kind_are_refused(
-    swap: str, told: str, noisy: Path, packages: dict[str, Path], tmp_path: Path
+    swap: str, told: str, noisy: Path, packages: dict[str, Path | None], tmp_path: Path
 ) -> None:
     other = packages["predictor" if swap == "base" else "base"]
     with pytest.raises(PseError, match=told):
         personalize(noisy, tmp_path / "mine", **(packages | {swap: other}))
     assert not (tmp_path / "mine").exists()
+
+
+def test_the_verb_takes_the_built_in_models(
+    noisy: Path, packages: dict[str, Path | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(pipeline, "train", lambda model, *rest: torch.nn.init.zeros_(model.mask.weight))
+    monkeypatch.setattr(builtin, "PLACE", tmp_path / "weights")
+    command = ["personalize", str(noisy), "-o", str(tmp_path / "mine")]
+    assert cli.main(command) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {builtin.DEFAULTS['enhance']}: no such model directory, and no built-in model")
+    for task, package_of in (("enhance", "base"), ("snr_predictor", "predictor")):
+        shutil.copytree(packages[package_of], tmp_path / "weights" / builtin.DEFAULTS[task])
+    # An encoder of voices is looked for, unless none is wanted.
+    assert cli.main(command) == 1 and "error: voice: no such model" in capsys.readouterr().err
+    assert cli.main([*command, "--voice", "none"]) == 0
+    assert f"pse enhance IN -o OUT --model {tmp_path}/mine" in capsys.readouterr().out
 
 
 def test_a_name_that_is_neither_built_in_nor_a_directory_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from pse.commands.separate import separate_file
 from pse.errors import PseError
 from pse.inference import separation
-from pse.inference.package import load_model, save_package
+from pse.inference.package import load_network, save_package
 from pse.inference.separation import separate
 from pse.io import audio
 from pse.models.base import Output, build
@@ -122,8 +122,8 @@ def test_speakers_are_counted_as_the_package_says(tmp_path: Path, voices) -> Non
         reading = {"weights": [[0.0]] * 5, "biases": [float(c == count) for c in range(1, 6)]}
         counting = {"estimator": "eigenvalues", "calibration": reading}
         save_package(tmp_path / "m", model, NET, "card", counting)
-        assert load_model(tmp_path / "m").counting == counting
-        assert len(separate(load_model(tmp_path / "m"), voices.sum(0), RATE)) == count
+        assert load_network(tmp_path / "m").counting == counting
+        assert len(separate(load_network(tmp_path / "m"), voices.sum(0), RATE)) == count
 
 
 def test_bad_input_is_one_line() -> None:
@@ -141,14 +141,14 @@ def test_speakers_of_an_earlier_run_are_gone_where_results_may_be_replaced(tmp_p
     for number in (3, 4, 6):
         audio.write(out / f"in_{number}.wav", voices[0], RATE)
     separate_file(ByPitch(), tmp_path / "in.wav", out / "in.wav", 2)
-    assert sorted(p.name for p in out.iterdir()) == [f"in_{n}.wav" for n in (1, 2, 3, 4, 6)]
+    assert sorted(p.name for p in out.iterdir()) == [*(f"in_{n}.wav" for n in (1, 2, 3, 4, 6)), "in_residual.wav"]
     separate_file(ByPitch(), tmp_path / "in.wav", out / "in.wav", 2, overwrite=True)
-    assert sorted(p.name for p in out.iterdir()) == [f"in_{n}.wav" for n in (1, 2, 6)]
+    assert sorted(p.name for p in out.iterdir()) == [*(f"in_{n}.wav" for n in (1, 2, 6)), "in_residual.wav"]
 
 
 def test_a_file_becomes_one_file_a_speaker(tmp_path: Path, voices) -> None:
     audio.write(tmp_path / "in.wav", voices.sum(0) / 2, RATE)
     told, seconds, _ = separate_file(ByPitch(), tmp_path / "in.wav", tmp_path / "out" / "in.wav", 2)
     assert seconds == 9.0 and told.endswith("in_1.wav .. _2.wav")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["in_1.wav", "in_2.wav"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["in_1.wav", "in_2.wav", "in_residual.wav"]
     assert {len(audio.read(p)[0]) for p in (tmp_path / "out").iterdir()} == {72000}

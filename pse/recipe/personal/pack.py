@@ -103,7 +103,7 @@ def closing(ctx: Context) -> None:
     print(f"table:  {table.absolute()}")
     if ours:
         model = shlex.quote(str((ctx.exp / "package" / ours[0].name).absolute()))
-        command = f"source egs/librispeech_pse/path.sh && pse enhance {model} your_recording.wav -o cleaned/"
+        command = f"source egs/librispeech_pse/path.sh && pse enhance your_recording.wav -o cleaned/ --model {model}"
         print(f"next:   {command}", flush=True)
 
 

@@ -103,9 +103,9 @@ def _model_of(known: dict[str, Any], method: Any) -> dict[str, Any] | None:
 
 def _check_package(config: Any, directory: Any, place: str) -> None:
     """Refuse a package that is no model of embeddings at the recipe's rate. Raises PseError."""
-    from pse.inference.package import load_model
+    from pse.inference.package import load_network
 
-    model = load_model(directory)
+    model = load_network(directory)
     if not hasattr(model, "node_shape"):
         raise PseError("is no model of embeddings", place, "give one that stage pack made of an embedding net")
     if model.sample_rate != config.sample_rate:
