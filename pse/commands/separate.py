@@ -46,7 +46,7 @@ def separate_file(
     Raises PseError where results are there, unless overwrite.
     """
     from pse.commands.status import Progress
-    from pse.inference.separation import separate_and_tell
+    from pse.inference.separation import separate
     from pse.io import audio
 
     def place(number: int | str) -> Path:
@@ -56,7 +56,7 @@ def separate_file(
     need_free(place(1), rest, overwrite=overwrite)
     samples, rate = audio.read(source)
     with Progress(source.name, len(samples) / rate) as progress:
-        wavs, counted_by = separate_and_tell(model, samples, rate, num_speakers, progress=progress.done)
+        wavs, counted_by = separate(model, samples, rate, num_speakers, progress=progress.done)
     places = [place(number) for number in range(1, 1 + len(wavs))]
     need_free(*places, overwrite=overwrite)
     for path, wav in zip(places, wavs, strict=True):

@@ -79,7 +79,7 @@ class LoadedModel:
         """
         self.need_separation()
         samples, as_given = _taken(x, sample_rate, "separate")
-        return as_given(separation.separate(self.network, samples, int(sample_rate), num_speakers))
+        return as_given(separation.separate(self.network, samples, int(sample_rate), num_speakers).wavs)
 
     def need_sound(self) -> None:
         """Raise PseError for a model that gives no signals by itself."""

@@ -34,6 +34,7 @@ class Separated(NamedTuple):
     counted_by: str | None
 
 
+@torch.inference_mode()
 def separate(
     model: Any,
     samples: np.ndarray,
@@ -41,29 +42,16 @@ def separate(
     num_speakers: int | None = None,
     estimator: str | None = None,
     progress: Tell | None = None,
-) -> np.ndarray:
+) -> Separated:
     """The speakers [S, T] of a recording [T] at sample_rate Hz; num_speakers None: counted from the embeddings.
 
-    estimator: of pse.clustering.count, or communities; None: what the model's package names, with the threshold or the
-    options that were best for it, or the silhouette. progress: is told the part that is done, after every 30 s of
+    estimator: of pse.clustering.count, or communities; None: what the model's package names, as it was calibrated, or
+    the silhouette. progress: is told the part that is done, after every 30 s of
     audio. One speaker who is found is the recording as it is.
     A model with masks of its own gives as many signals as it was trained on; where it has embeddings too, it
     separates other numbers by clusters of these. One that refines does so with any number. Raises PseError for another
     number of axes, NaN or infinity, fewer than two speakers, and a model that cannot give as many.
     """
-    return separate_and_tell(model, samples, sample_rate, num_speakers, estimator, progress).wavs
-
-
-@torch.inference_mode()
-def separate_and_tell(
-    model: Any,
-    samples: np.ndarray,
-    sample_rate: int,
-    num_speakers: int | None = None,
-    estimator: str | None = None,
-    progress: Tell | None = None,
-) -> Separated:
-    """What `separate` gives, and what told the number of speakers."""
     _check(samples, num_speakers)
     samples = samples.astype(np.float32, copy=False)
     if not len(samples):

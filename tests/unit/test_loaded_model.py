@@ -53,7 +53,7 @@ def test_speakers_come_out_in_the_kind_of_the_recording(kind: Callable, tmp_path
     model, given = pse.load_model(pack(tmp_path / "m", EMBEDDING)), noise(9000)
     got = model.separate(kind(given.astype(np.float64)), sample_rate=11025, num_speakers=3)
     assert type(got) is type(kind(given)) and got.dtype == kind(given).dtype
-    assert np.array_equal(got, separation.separate(model.network, given, 11025, 3))
+    assert np.array_equal(got, separation.separate(model.network, given, 11025, 3).wavs)
 
 
 def test_a_view_of_read_only_samples_is_taken_and_left_alone(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from pse.config import plain
 from pse.errors import PseError
 from pse.inference import recording, separation
 from pse.inference.package import load_network, save_package
-from pse.inference.separation import separate, separate_and_tell
 from pse.io import audio
 from pse.models.base import Output, build
 from tests.recipe_place import ROOT
@@ -36,6 +36,11 @@ REFINER = {
 }  # fmt: skip
 HOW = Communities(graph=GraphOptions("knn"), num_nodes=300, steps=40)
 COUNTING = {"estimator": "communities", "options": plain(HOW)}
+
+
+def separate(*args: Any, **options: Any) -> np.ndarray:
+    """The signals alone."""
+    return separation.separate(*args, **options).wavs
 
 
 class Ideal(torch.nn.Module):
@@ -102,7 +107,7 @@ def test_the_number_is_found_and_the_signals_add_up_in_one_piece_or_in_many(
     made = []
     for chunk_s in (30.0, 2.0):
         monkeypatch.setattr(separation, "CHUNK_S", chunk_s)
-        wavs, counted_by = separate_and_tell(Ideal(kind, COUNTING | {"soft": soft}), truth.sum(0), RATE)
+        wavs, counted_by = separation.separate(Ideal(kind, COUNTING | {"soft": soft}), truth.sum(0), RATE)
         assert counted_by == "communities (modularity)"
         assert wavs.shape == truth.shape
         assert np.abs(wavs.sum(0) - truth.sum(0)).max() < 1e-5
@@ -118,7 +123,7 @@ def test_the_number_is_found_and_the_signals_add_up_in_one_piece_or_in_many(
 @pytest.mark.parametrize("asked", [2, 3])
 def test_a_given_number_is_separated_by_kmeans_of_any_nodes(kind: str, asked: int, voices: np.ndarray) -> None:
     truth = turns(voices[:asked]) if kind == "columns" else voices[:asked]
-    wavs, counted_by = separate_and_tell(Ideal(kind), truth.sum(0), RATE, asked)
+    wavs, counted_by = separation.separate(Ideal(kind), truth.sum(0), RATE, asked)
     assert counted_by is None and wavs.shape == truth.shape and error(wavs, truth) < 0.02
 
 
@@ -143,7 +148,7 @@ def test_every_way_of_finding_communities_can_be_packed(method: str, graph: str,
         pytest.importorskip("igraph")
     options = {"method": method, "graph": {"kind": graph}, "num_nodes": 300, "min_apart": 0.05}
     counting = {"estimator": "communities", "options": options}
-    wavs, counted_by = separate_and_tell(Ideal("bins", counting), voices.sum(0), RATE)
+    wavs, counted_by = separation.separate(Ideal("bins", counting), voices.sum(0), RATE)
     assert counted_by == f"communities ({method})" and wavs.shape == voices.shape and error(wavs, voices) < 0.02
 
 
@@ -186,7 +191,7 @@ def test_a_refiner_hears_the_clusters_of_the_whole_recording_chunk_by_chunk(
 
 def test_communities_can_be_asked_for_and_are_the_same_every_time(voices: np.ndarray) -> None:
     model = Ideal("bins", None)
-    wavs, counted_by = separate_and_tell(model, voices.sum(0), RATE, estimator="communities")
+    wavs, counted_by = separation.separate(model, voices.sum(0), RATE, estimator="communities")
     assert counted_by == "communities (modularity)"
     assert np.array_equal(wavs, separate(model, voices.sum(0), RATE, estimator="communities"))
     with pytest.raises(PseError, match="is not a choice"):
@@ -218,7 +223,7 @@ model.counting = {"estimator": "communities", "options": {"num_nodes": 300, "ste
 noise = (0.1 * np.random.default_rng(0).standard_normal(600 * 8000)).astype(np.float32)
 separate(model, noise[:8000], 8000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-wavs = separate(model, noise, 8000)
+wavs = separate(model, noise, 8000).wavs
 assert len(wavs) > 1 and np.abs(wavs.sum(0) - noise).max() < 1e-5
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
