@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pse.inference.builtin import CHOICES, DEFAULTS
+from pse.inference.builtin import CHOICES, DEFAULTS, SIZES
 
 
 def main(argv: Sequence[str]) -> int:
@@ -16,8 +16,12 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="pse personalize", description=__doc__)
     parser.add_argument("noisy", type=Path, help="directory of recordings of one person, or one recording")
     parser.add_argument("-o", "--output", type=Path, required=True, help="directory for the model")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--base", metavar="NAME|DIR", help=f"the model to start from: {CHOICES} "
+                       f"(default: {DEFAULTS['enhance']})")  # fmt: skip
+    start.add_argument("--size", type=int, choices=SIZES, help="a built-in one by its hidden units: a smaller one is "
+                       "quicker, to make and to use")  # fmt: skip
     for name, task, what in (
-        ("base", "enhance", f"the model to start from: {CHOICES}"),
         ("predictor", "snr_predictor", "the model that tells frame SNRs"),
         ("voice", "voice", "an encoder of voices that tells whether all is of one person; none: that is not looked at"),
     ):  # fmt: skip
@@ -34,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     from pse.personalize.pipeline import personalize
 
     made = personalize(
-        args.noisy, args.output, base=args.base, predictor=args.predictor,
+        args.noisy, args.output, base=args.base, size=args.size, predictor=args.predictor,
         voice=None if args.voice == "none" else args.voice, clean=args.clean, noise_dir=args.noise_dir,
         minutes=args.minutes, seed=args.seed, ngpu=args.ngpu,
         progress=lambda line: print(line, flush=True),

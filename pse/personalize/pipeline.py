@@ -14,7 +14,7 @@ import torch
 
 from pse.data.cache import MemoryCache
 from pse.errors import PseError
-from pse.inference.builtin import DEFAULTS, package
+from pse.inference.builtin import DEFAULTS, SIZES, package
 from pse.inference.package import load_network, packaged_config, save_package
 from pse.io.jsonl import read_json, write_json
 from pse.personalize.adapt import CLEAN, PSEUDO_SE, train
@@ -40,7 +40,7 @@ class Personalized:
 
 
 def personalize(
-    noisy_dir: str | Path, output: str | Path, *, base: str | Path = DEFAULTS["enhance"],
+    noisy_dir: str | Path, output: str | Path, *, base: str | Path | None = None, size: int | None = None,
     predictor: str | Path = DEFAULTS["snr_predictor"], voice: str | Path | None = DEFAULTS["voice"],
     clean: str | Path | None = None, noise_dir: str | Path | None = None,
     minutes: float = MINUTES, seed: int = 0, ngpu: int = 0, progress: Tell = lambda line: None,
@@ -48,7 +48,8 @@ def personalize(
     """Make a personal model of noisy recordings of one person, and put it into the directory `output`.
 
     noisy_dir: recordings of any rate and length, a minute of clear speech in all or more. base, predictor:
-    built-in names or packages of the model to start from, and of one that tells frame SNRs. voice: of an encoder of
+    built-in names or packages of the model to start from, and of one that tells frame SNRs. size: of a built-in base
+    by its hidden units, 64, 128 or 256; neither base nor size: the one of enhancement. voice: of an encoder of
     voices, which tells whether all is of one person; None: that is not looked at. clean: recordings of the same
     person without noise, where there are some. noise_dir: noises; None takes synthesised ones. minutes: of training.
     The result is compared with the base on recordings that no training has heard; where it is not better for
@@ -60,6 +61,10 @@ def personalize(
         raise PseError("is there already", output, "choose another name, or remove it")
     if not minutes > 0:
         raise PseError(f"{minutes:g} minutes are no time", "minutes", "give more")
+    if size is not None and (base is not None or size not in SIZES):
+        fix = f"give one of {', '.join(map(str, SIZES))}, and no base"
+        raise PseError(f"there is no built-in model of size {size}, or a base is named too", "size", fix)
+    base = base or (DEFAULTS["enhance"] if size is None else SIZES[size])
     places = [package(model) for model in (base, predictor)]
     models = _Models(
         *map(load_network, places), None if voice is None else load_network(package(voice)), packaged_config(places[0])

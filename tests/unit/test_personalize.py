@@ -353,6 +353,12 @@ def test_the_verb_takes_the_built_in_models(
     assert cli.main(command) == 1 and "error: voice: no such model" in capsys.readouterr().err
     assert cli.main([*command, "--voice", "none"]) == 0
     assert f"pse enhance IN -o OUT --model {tmp_path}/mine" in capsys.readouterr().out
+    # A size is another built-in base, and goes with no --base.
+    smaller = ["personalize", str(noisy), "-o", str(tmp_path / "small"), "--voice", "none", "--size", "64"]
+    assert cli.main(smaller) == 1 and "error: gru_64_causal: no such model" in capsys.readouterr().err
+    assert cli.main([*smaller, "--base", "gru_64_causal"]) == 1
+    with pytest.raises(PseError, match="there is no built-in model of size 63, or a base"):
+        personalize(noisy, tmp_path / "small", size=63)
 
 
 def test_a_name_that_is_neither_built_in_nor_a_directory_is_refused(tmp_path: Path) -> None:
