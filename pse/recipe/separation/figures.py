@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from pse.recipe.options import Context
@@ -35,7 +38,10 @@ def embeddings(ctx: Context, test: str, order: list[str]) -> list[Any]:
 
 
 def by_time(ctx: Context) -> list[Any]:
-    """What the networks that are trained from the start separate of validation, against minutes of training."""
+    """What the networks that are trained from the start separate of validation, against minutes of training.
+
+    These are of its median speed: a training that stood still, or shared its processor for a while, was not slower.
+    """
     from pse.io.jsonl import read_jsonl
     from pse.scoring.plots import trends
     from pse.scoring.report import Picture
@@ -44,14 +50,22 @@ def by_time(ctx: Context) -> list[Any]:
     for system in trainings(ctx, "pretrain"):
         path = directory(ctx, system) / "metrics.jsonl"
         lines = read_jsonl(path) if path.is_file() else []
-        found = [(x["seconds"] / 60, x["valid_si_sdr_i_db"], None) for x in lines if "valid_si_sdr_i_db" in x]
-        if found and system.seed is None:
-            series[system.name] = found
+        lines = [x for x in lines if "valid_si_sdr_i_db" in x]
+        if len(lines) > 1 and system.seed is None:
+            gains = (x["valid_si_sdr_i_db"] for x in lines)
+            series[system.name] = [(t, gain, None) for t, gain in zip(minutes(lines), gains, strict=True)]
     if not series:
         return []
     path = ctx.exp / "images" / "gain_by_time.png"
-    png = trends(series, "minutes of training", "SI-SDR improvement of validation (dB)", path=path)
+    png = trends(series, "minutes of training at its median speed", "SI-SDR improvement of validation (dB)", path=path)
     return [Picture(png, "SI-SDR improvement of validation against minutes of training")]
+
+
+def minutes(lines: Sequence[Mapping[str, Any]]) -> list[float]:
+    """When so many examples were seen, at the median speed of all stretches between two lines of a metrics.jsonl."""
+    stretches = pairwise((x["examples"], x["seconds"]) for x in lines)
+    speeds = [(t - s) / (b - a) for (a, s), (b, t) in stretches if b > a]
+    return [median(speeds) * x["examples"] / 60 for x in lines]
 
 
 def masks(estimates: Any, sources: Any, mix: Any, sample_rate: int, what: str) -> Any:
