@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from pse.clustering.communities import find
 from pse.clustering.count import MAX_COUNT, count_sources
-from pse.clustering.kmeans import assign, drawn, enough, fit, generator
+from pse.clustering.kmeans import assign, distances, drawn, enough, fit, generator
+from pse.clustering.options import HARDNESS
 from pse.inference.clustering import Nodes, masked
 from pse.inference.counting import Counting
 from pse.losses.activity import THRESHOLD_DB, bins, points, unflattened
@@ -72,21 +73,24 @@ def sampled(net: Any, numbered: Iterable[tuple[int, Chunk]], chunks: list[Chunk]
     return vectors, (sizes > loudest * ratio).float()
 
 
-def as_known(vectors: Tensor, weights: Tensor, count: int) -> Speakers:
-    """So many clusters of vectors [N, D] with weights [N], by k-means."""
+def as_known(vectors: Tensor, weights: Tensor, count: int, soft: bool) -> Speakers:
+    """So many clusters of vectors [N, D] with weights [N], by k-means; soft: shares by distance, else the nearest's."""
     vectors, weights = _at_least(vectors, weights, count)
     centroids = fit(vectors[None], count, weights)
 
     def shares(given: Tensor) -> Tensor:
+        if soft:
+            return torch.softmax(-HARDNESS * distances(given[None], centroids)[0], 0).T
         return functional.one_hot(assign(given[None], centroids)[0], count).float()
 
     return Speakers(count, shares)
 
 
-def as_counted(vectors: Tensor, weights: Tensor, counting: Counting) -> Speakers:
+def as_counted(vectors: Tensor, weights: Tensor, counting: Counting, soft: bool) -> Speakers:
     """As many as an estimator or communities of vectors [N, D] with weights [N] tell.
 
-    Raises PseError where communities need a package that is missing, or too many edges.
+    soft: of k-means; communities say it themselves. Raises PseError where these need a package that is missing, or too
+    many edges.
     """
     if counting.estimator == "communities":
         # Graphs are of the processor.
@@ -100,7 +104,7 @@ def as_counted(vectors: Tensor, weights: Tensor, counting: Counting) -> Speakers
     some, some_weights = _at_least(vectors, weights, MAX_COUNT)
     told, reading = count_sources(counting.estimator, some[None], some_weights), counting.calibration
     count = int(told.count) if reading is None else reading.count(told.curve[0].tolist())
-    return as_known(some, some_weights[0], count)
+    return as_known(some, some_weights[0], count, soft)
 
 
 def _at_least(vectors: Tensor, weights: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -139,7 +139,12 @@ def _clustered(
     vectors, weights = sampled(
         embedding_net(model), _told(chunks, tell, 2), chunks, num_speakers or MAX_COUNT
     )  # fmt: skip
-    speakers = as_known(vectors, weights, num_speakers) if num_speakers else as_counted(vectors, weights, counting)
+    # A refiner has learnt from binary masks.
+    soft = not hasattr(model, "refine")
+    if num_speakers:
+        speakers = as_known(vectors, weights, num_speakers, soft)
+    else:
+        speakers = as_counted(vectors, weights, counting, soft)
     if speakers.count == 1:
         tell(1.0)
         return []

@@ -243,3 +243,10 @@ def test_of_a_quiet_chunk_no_more_is_kept_than_is_looked_at(monkeypatch: pytest.
         vectors, weights = recording.sampled(model, enumerate([chunk]), [chunk], 5)
     assert vectors.shape == (5, 4) and not weights.any()
     assert vectors.untyped_storage().nbytes() == 5 * 4 * 4
+
+
+def test_shares_of_clusters_are_soft_and_the_largest_is_that_of_the_nearest() -> None:
+    vectors = torch.nn.functional.normalize(torch.randn(200, 4, generator=torch.Generator().manual_seed(0)), dim=1)
+    soft, hard = (recording.as_known(vectors, torch.ones(200), 3, soft).shares(vectors) for soft in (True, False))
+    assert set(hard.unique().tolist()) == {0.0, 1.0} and torch.equal(soft.argmax(1), hard.argmax(1))
+    assert torch.allclose(soft.sum(1), torch.ones(200)) and 0 < soft.min() and soft.max() < 1
