@@ -176,6 +176,10 @@ def test_settings_on_command_lines_bind() -> None:
             if '"' in plain or item.startswith("corpus.speech_dir") or "context_mask" in item:
                 continue
             found += 1
+            if named(page).startswith("egs/wsj0"):
+                config = registry.find("recipe", "separation").config
+                bind(config, apply_overrides({"pretrain": {}}, [item]), f"{named(page)}: {item}")
+                continue
             whole = with_models(apply_overrides(REST, [item]))
             methods = whole["pretrain"]["methods"].values()
             assert all(m.get("objective") for m in methods), f"{named(page)}: {item}"
