@@ -6,9 +6,12 @@ Park, Han, Kumar & Narayanan, "Auto-tuning spectral clustering for speaker diari
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
@@ -37,14 +40,47 @@ def leading(graph: Graph, size: int) -> tuple[Tensor, Tensor]:
     if count <= max(FEW, wanted + 1):
         values, vectors = np.linalg.eigh(product(np.eye(count)))
     else:
-        shape = (count, count)
-        operator = LinearOperator(shape, matvec=product, matmat=product, dtype=np.float64)
-        # Always the same start: the answer must not depend on what else has drawn numbers.
-        values, vectors = eigsh(operator, wanted, which="LA", v0=np.ones(count), tol=1e-4)
+        # The eigenvalue of every component is 1.
+        values, vectors = _largest(product, _parts(graph, graph.degrees.clamp_min(0).sqrt().numpy()), 1.0, wanted)
     order = np.argsort(values)[::-1][:wanted]
     pad = size - wanted
     kept = torch.from_numpy(values[order].copy()), torch.from_numpy(vectors[:, order].copy())
     return torch.nn.functional.pad(kept[0], (0, pad)), torch.nn.functional.pad(kept[1], (0, pad))
+
+
+def _parts(graph: Graph, weights: np.ndarray) -> np.ndarray:
+    """A unit vector for each component of a graph [N, c], of the weights [N] of its nodes; the largest come first."""
+    labels = np.zeros(graph.num_nodes, np.int64)
+    if isinstance(graph, SparseGraph):
+        labels = connected_components(graph.matrix, directed=False)[1]
+    lengths = np.sqrt(np.bincount(labels, weights**2))
+    order = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)]
+    return np.where(labels[:, None] == order, weights[:, None] / lengths[order], 0.0)
+
+
+def _largest(
+    product: Callable[[np.ndarray], np.ndarray], known: np.ndarray, value: float, wanted: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The `wanted` largest eigenvalues of a symmetric matrix, and vectors [N, wanted]; `known` [N, c] has those of the
+    largest `value`.
+
+    Lanczos' method sees one vector of an eigenvalue, or more by rounding alone: a graph in pieces has one for each.
+    """
+    known = known[:, :wanted]
+    count, missing = len(known), wanted - known.shape[1]
+    if not missing:
+        return np.full(wanted, value), known
+
+    def rest(x: np.ndarray) -> np.ndarray:
+        x = np.asarray(x, np.float64).reshape(count, -1)
+        # Those known move below all others.
+        return product(x) - 3 * value * (known @ (known.T @ x))
+
+    operator = LinearOperator((count, count), matvec=rest, matmat=rest, dtype=np.float64)
+    # Always the same start: the answer must not depend on what else has drawn numbers.
+    start = np.random.default_rng(0).standard_normal(count)
+    values, vectors = eigsh(operator, missing, which="LA", v0=start, tol=1e-4)
+    return np.r_[np.full(known.shape[1], value), values], np.c_[known, vectors]
 
 
 def largest_gap(values: Tensor) -> int:
@@ -81,8 +117,7 @@ def _laplacian(graph: SparseGraph, size: int) -> tuple[np.ndarray, float]:
     if count <= max(FEW, size + 1):
         values = np.linalg.eigvalsh(matrix.toarray())
         return values[: min(size, count)], float(values[-1])
-    start = np.ones(count) + 1e-3 * np.cos(np.arange(count))
+    start = np.random.default_rng(0).standard_normal(count)
     largest = float(eigsh(matrix, 1, which="LA", v0=start, tol=1e-3, return_eigenvectors=False)[0])
-    flipped = largest * sparse.eye_array(count) - matrix
-    values = eigsh(flipped, size, which="LA", v0=start, tol=1e-4, return_eigenvectors=False)
-    return np.sort(largest - values), largest
+    parts = _parts(graph, np.ones(count))
+    return np.sort(largest - _largest(lambda x: largest * x - matrix @ x, parts, largest, size)[0]), largest

@@ -186,6 +186,17 @@ def test_eigenvalues_are_those_of_the_dense_matrix(size: int) -> None:
     assert torch.allclose(vectors.T @ vectors, torch.eye(4, dtype=torch.float64), atol=1e-3)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_every_part_of_a_graph_has_an_eigenvalue_and_a_vector(seed: int) -> None:
+    """Of an eigenvalue that several vectors have, Lanczos' method may see only some."""
+    points = torch.from_numpy(np.random.default_rng(seed).permutation(voices([100, 80, 60, 12], seed=seed)[0]))
+    graph = similarity_graph(points, GraphOptions("knn", num_neighbours=8))
+    values, vectors = leading(graph, 6)
+    dense = graph.matrix.toarray() / np.sqrt(np.outer(graph.degrees, graph.degrees))
+    assert np.allclose(values, np.linalg.eigvalsh(dense)[::-1][:6], atol=1e-3)
+    assert torch.allclose(vectors.T @ vectors, torch.eye(6, dtype=torch.float64), atol=1e-3)
+
+
 def test_the_largest_gap_counts_separate_parts() -> None:
     points, _ = voices([50, 50, 50], spread=0.2)
     graph = similarity_graph(points, GraphOptions("threshold", threshold=0.5))
