@@ -40,6 +40,6 @@ def _row(name: str) -> tuple[str, ...]:
     tasks = {default: task for task, default in builtin.DEFAULTS.items()}
     size_mb = sum(p.stat().st_size for p in (builtin.PLACE / name).iterdir()) / 1e6
     causal = f"{1000 * model.latency_samples / model.sample_rate:.0f} ms" if model.causal else "no"
-    licence = next((line for line in model.card.splitlines() if "licence" in line.lower()), "not named in the card")
+    licence = next((line for line in model.card.splitlines() if line.startswith("Licence:")), "not named in the card")
     numbers = (f"{model.sample_rate} Hz", f"{num_parameters(model.network):,}", f"{size_mb:.1f} MB")
     return (name, tasks.get(name, model.task), *numbers, causal, printable(licence.strip()))

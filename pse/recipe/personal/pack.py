@@ -120,6 +120,7 @@ def card(ctx: Context, config: Any, system: System, model: Any) -> str:
         for name, c in summarise(rows)["columns"].items()
         if c["mean"] is not None
     ]
+    low, high = config.mixture.snr_db
     who = f"speaker {system.speaker}" if system.speaker else "any speaker (generalist)"
     few = f", then {system.clean_s:g} s of clean speech" if system.clean_s is not None else ""
     return "\n".join(
@@ -138,8 +139,8 @@ def card(ctx: Context, config: Any, system: System, model: Any) -> str:
             "",
             "## Limits",
             "",
-            "Trained and tested on additive noise at -5 to 5 dB; not on reverberation, clipping, or several speakers. "
-            "The licence of the weights follows that of the recordings they were trained on.",
+            f"Trained and tested on additive noise at {low:g} to {high:g} dB; not on reverberation, clipping, or "
+            "several speakers. The licence of the weights follows that of the recordings they were trained on.",
             "",
         ]
     )
