@@ -36,6 +36,12 @@ def put(directory: Path, *names: str, seconds: float = 1.0, rate: int = RATE, no
     return directory
 
 
+@pytest.fixture(autouse=True)
+def nothing_built_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracks are there where a predictor is given."""
+    monkeypatch.setattr("pse.inference.builtin.names", lambda: [])
+
+
 @pytest.fixture
 def predictor(tmp_path: Path) -> Path:
     """A predictor that takes every frame for one of 10 dB."""
@@ -178,8 +184,7 @@ def test_the_summary_has_means_with_intervals_and_their_number(tmp_path: Path, p
     assert len(page.all("svg")) == 6 and len(page.all("polyline")) == 6 + 2 * 5
 
 
-def test_without_a_predictor_a_line_says_how_to_get_tracks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pse.inference.builtin.names", lambda: [])
+def test_without_a_predictor_a_line_says_how_to_get_tracks(tmp_path: Path) -> None:
     noisy = put(tmp_path / "noisy", "a.wav")
     assert cli.main(["report", str(noisy), "-o", str(tmp_path / "x.html")]) == 0
     page = told(tmp_path / "x.html")
