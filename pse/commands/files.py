@@ -17,7 +17,6 @@ from pse.io.atomic import write_text
 from pse.io.tables import read_table, render
 from pse.memory import keep_freed_memory
 
-ENDINGS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au")
 REPLACE = "add --overwrite, or choose another place"
 
 
@@ -78,11 +77,32 @@ def jobs_of(inputs: Sequence[Path], output: Path, overwrite: bool) -> list[Job]:
     return jobs
 
 
+def audio_below(directory: Path, others: Sequence[Path] = ()) -> list[Path]:
+    """The audio files below a directory, in order; `others` inside it are left out.
+
+    Formats that are not read are told. Raises PseError where there is no file that is.
+    """
+    from pse.corpora.folder import FOREIGN_FORMATS, FORMATS
+
+    inside = [other.resolve() for other in others if directory.resolve() in other.resolve().parents]
+    every = [
+        path for path in sorted(directory.rglob("*"))
+        if path.is_file() and not any(other in path.resolve().parents for other in inside)
+    ]  # fmt: skip
+    foreign = [str(path.relative_to(directory)) for path in every if path.suffix.lower() in FOREIGN_FORMATS]
+    if foreign:
+        told = f"{len(foreign)} files are of formats that are not read here: {first_three(foreign)}"
+        print(f"note: {directory}: {told}; convert them (ffmpeg -i x.m4a x.wav)", file=sys.stderr, flush=True)
+    found = [path for path in every if path.suffix.lower() in FORMATS]
+    if not found:
+        raise PseError("holds no audio files", directory, f"endings: {' '.join(sorted(FORMATS))}")
+    return found
+
+
 def _jobs(path: Path, output: Path) -> list[Job]:
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS)
-        if not found:
-            raise PseError("holds no audio files", path, f"endings: {' '.join(ENDINGS)}")
+        # Results of an earlier call may lie below what they were made of.
+        found = audio_below(path, [output])
         return [Job(p, (output / p.relative_to(path)).with_suffix(".wav")) for p in found]
     if path.suffix == ".scp":
         return [Job(Path(place), output / f"{key}.wav", key) for key, place in read_table(path).items()]

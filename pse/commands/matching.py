@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pse.commands.files import ENDINGS
+from pse.commands.files import audio_below
 from pse.errors import PseError, first_three
 
 # What `pse separate` makes of <name>: <name>_1, <name>_2, ..
@@ -75,14 +75,7 @@ def found(directory: Path, others: Sequence[Path] = ()) -> dict[str, Path]:
     if not directory.is_dir():
         what = "is a file" if directory.exists() else "no such directory"
         raise PseError(what, directory, "give a directory of recordings")
-    inside = [other for other in others if directory.resolve() in other.resolve().parents]
-    paths = sorted(
-        path for path in directory.rglob("*")
-        if path.suffix.lower() in ENDINGS and path.is_file()
-        and not any(other.resolve() in path.resolve().parents for other in inside)
-    )  # fmt: skip
-    if not paths:
-        raise PseError("holds no audio files", directory, f"endings: {' '.join(ENDINGS)}")
+    paths = audio_below(directory, others)
     names = [str(path.relative_to(directory).with_suffix("")) for path in paths]
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:

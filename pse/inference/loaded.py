@@ -33,8 +33,8 @@ class LoadedModel:
     """A packaged model that is ready to use.
 
     network: the torch module. name: the built-in one, or as it was asked for. card: the text of its card.
-    num_sources: signals that the network gives by itself; 0 where it gives none. task: `enhance`, `separate`, or
-    `snr_predictor`.
+    num_sources: signals that the network gives by itself; 0 where it gives none. task: `enhance`, `separate`,
+    `snr_predictor`, or `voice`.
     """
 
     def __init__(self, network: Any, name: str, card: str) -> None:
@@ -43,8 +43,11 @@ class LoadedModel:
             silence = torch.zeros(1, round(TRIED_S * network.sample_rate), device=device_of(network))
             out = embedding_net(network)(silence)
         self.num_sources = 0 if out.wavs is None else out.wavs.shape[1]
-        separates = self.num_sources > 1 or out.embeddings is not None
-        self.task = "separate" if separates else "enhance" if self.num_sources else "snr_predictor"
+        self.task = "enhance" if self.num_sources == 1 else "separate" if self.num_sources else "snr_predictor"
+        if out.embeddings is not None:
+            # One vector a frame, and nothing that counts whose: that tells who speaks, and separates nobody.
+            tells_who = out.embeddings.shape[1] == 1 and network.counting is None
+            self.task = "voice" if tells_who else "separate"
 
     @property
     def sample_rate(self) -> int:

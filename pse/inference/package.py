@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pse.errors import PseError
+from pse.errors import PseError, first_three
 from pse.inference.package_checks import FILES, SUMS, WEIGHTS, check_files, rehearse, sha256
 from pse.io.atomic import writing_dir
 from pse.io.jsonl import read_json
@@ -92,6 +92,9 @@ def load_weights(directory: Path, model: Any) -> None:
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise PseError(f"the weights do not fit the config ({reason})", directory, "pack the model again") from error
+    broken = sorted(name for name, values in weights.items() if not values.isfinite().all())
+    if broken:
+        raise PseError(f"{len(broken)} weights are not finite: {first_three(broken)}", directory, "pack another model")
 
 
 def _config(directory: Path) -> dict[str, Any]:

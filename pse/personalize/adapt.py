@@ -56,6 +56,7 @@ def train(
     """
     from pse.config import bind
     from pse.registry import find
+    from pse.training.engine import Engine
     from pse.training.loop import train as run
 
     plugin = find("objective", way.objective, "personalize")
@@ -64,8 +65,9 @@ def train(
     objective = plugin(given["train"], drawn(given["select"], NUM_VALID), options, predictor)
     plan = place / "plan.json"
     # What a step takes is measured once: a training that goes on has to have the same end.
+    device = Engine(TrainingConfig().precision, ngpu).device
     if not plan.is_file():
-        write_json(plan, {"max_examples": _examples_in(model, objective, minutes)})
+        write_json(plan, {"max_examples": _examples_in(model, objective, minutes, device)})
     total = int(read_json(plan)["max_examples"])
     training = TrainingConfig(
         lr=way.lr, lr_schedule="half_then_decay", batch_size=BATCH, max_examples=total, min_examples=total,
@@ -73,22 +75,29 @@ def train(
     )  # fmt: skip
     about = {"model": config, "objective": {"name": way.objective} | way.options}
     run(model.requires_grad_(True), objective, training, place, seed, ngpu, about)
-    model.eval().requires_grad_(False)
+    # Back from where it was trained: the check that follows is on the processor.
+    for network in (model, *objective.modules()):
+        network.cpu().eval().requires_grad_(False)
 
 
-def _examples_in(model: Any, objective: Any, minutes: float) -> int:
-    """How many examples a training has time for, by some steps on a copy of the model."""
+def _examples_in(model: Any, objective: Any, minutes: float, device: Any) -> int:
+    """How many examples a training has time for, by some steps of a copy of the model on the device."""
     import torch
 
-    tried = copy.deepcopy(model).requires_grad_(True).train()
+    tried = copy.deepcopy(model).to(device).requires_grad_(True).train()
+    for helper in objective.modules():
+        helper.to(device)
     optimizer = torch.optim.Adam(tried.parameters(), 1e-6)
     taken = []
     for step in range(MEASURED_STEPS + 1):
         start = time.monotonic()
-        batch = objective.batch(range(step * BATCH, (step + 1) * BATCH))
+        batch = objective.batch(range(step * BATCH, (step + 1) * BATCH)).to(device)
         optimizer.zero_grad()
-        objective.loss(tried, batch).total.backward()
+        loss = objective.loss(tried, batch).total
+        loss.backward()
         optimizer.step()
+        # A GPU has done the step only when its result can be read.
+        loss.item()
         taken.append(time.monotonic() - start)
     per_step = sorted(taken[1:])[MEASURED_STEPS // 2]
     return BATCH * max(NUM_VALIDATIONS, round(IN_TRAINING * 60 * minutes / per_step))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pse.inference.builtin import DEFAULTS, SIZES, package
 from pse.inference.package import load_network, packaged_config, save_package
 from pse.io.jsonl import read_json, write_json
 from pse.personalize.adapt import CLEAN, PSEUDO_SE, train
-from pse.personalize.check import Check, compare
+from pse.personalize.check import Check, compare, quality
 from pse.personalize.material import own_noises, parts, read_noises, read_recordings
 from pse.personalize.verdict import Verdict, draw, judge_clean, judge_recordings
 
@@ -59,8 +60,7 @@ def personalize(
     output, work = Path(output), Path(f"{output}.work")
     if output.exists():
         raise PseError("is there already", output, "choose another name, or remove it")
-    if not minutes > 0:
-        raise PseError(f"{minutes:g} minutes are no time", "minutes", "give more")
+    _check_given(noisy_dir, clean, noise_dir, minutes, seed)
     if size is not None and (base is not None or size not in SIZES):
         fix = f"give one of {', '.join(map(str, SIZES))}, and no base"
         raise PseError(f"there is no built-in model of size {size}, or a base is named too", "size", fix)
@@ -146,6 +146,7 @@ def _learn(
           seed, ngpu)  # fmt: skip
     checks["noisy"] = compare(models.base, personal, given.speech["judge"], judges, seed, models.predictor)
     tell(checks["noisy"].text)
+    tell(quality(models.base, personal, given.speech["judge"]))
     best = personal if checks["noisy"].helped else models.base
     if given.clean is None:
         return best, checks
@@ -177,6 +178,19 @@ def _digest(caches: Iterable[MemoryCache]) -> str:
         for name in cache.ids:
             made.update(cache.read(name).tobytes())
     return made.hexdigest()
+
+
+def _check_given(
+    noisy: str | Path, clean: str | Path | None, noises: str | Path | None, minutes: float, seed: int
+) -> None:
+    """What can be told at once, and not after a long look at the recordings."""
+    if not 0 < minutes < math.inf:
+        raise PseError(f"{minutes:g} minutes are no time", "minutes", "give a number above 0")
+    if seed < 0:
+        raise PseError(f"a seed of {seed}", "seed", "give 0 or more")
+    for place in (noisy, clean, noises):
+        if place is not None and not Path(place).exists():
+            raise PseError("is not there", place, "check the path")
 
 
 def _check_models(model: Any, predictor: Any, base: str | Path, hears: str | Path) -> None:

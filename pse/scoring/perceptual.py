@@ -1,4 +1,4 @@
-"""Predictors of what a listener would say: wide-band PESQ and eSTOI, through their packages."""
+"""Predictors of what a listener would say, through their packages: wide-band PESQ, eSTOI, and DNSMOS."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pse.scoring.metrics import Metric, Undefined
 PESQ_RATE_HZ = 16_000
 # The C code of `pesq` keeps room for 50 utterances and overruns it beyond; each takes it 0.4 s at least.
 PESQ_LONGEST_S = 20.0
+DNSMOS_RATE_HZ = 16_000
 ESTOI_LOWEST_RATE_HZ = 8_000
 # 30 frames of 256 samples at 10 kHz, half overlapping: what one intermediate measure of eSTOI is made of.
 ESTOI_SHORTEST_S = 0.4
@@ -65,6 +66,21 @@ def estoi(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> floa
         raise Undefined(f"less than the {ESTOI_SHORTEST_S} s of speech that eSTOI needs") from warning
     finally:
         np.random.set_state(state)
+
+
+def dnsmos(samples: np.ndarray, sample_rate: int) -> float:
+    """Overall quality without a reference, about 1 to 5: what listeners would say by ITU-T P.835.
+
+    samples: [T] at 16 kHz. Raises Undefined where it is not defined or not installed. Source: Reddy, Gopal & Cutler,
+    "DNSMOS P.835", ICASSP 2022 (2110.01763), the `speechmos` package, whose weights are in its wheel.
+    """
+    try:
+        run = importlib.import_module("speechmos.dnsmos").run
+    except ImportError as error:
+        raise Undefined(f"{error.name} is not installed") from error
+    if sample_rate != DNSMOS_RATE_HZ:
+        raise Undefined(f"DNSMOS needs 16000 Hz, not {sample_rate}")
+    return float(run(np.clip(samples, -1, 1), sample_rate)["ovrl_mos"])
 
 
 METRICS = (Metric("estoi", "eSTOI", "", 3, estoi), Metric("pesq", "PESQ", "", 2, pesq_wb))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from pse import cli
 from pse.commands import blockwise, status
 from pse.commands.enhance import enhance_file
+from pse.commands.files import jobs_of
 from pse.commands.separate import separate_file
 from pse.errors import PseError
 from pse.inference import engine
@@ -93,6 +95,24 @@ def test_a_file_is_enhanced_as_its_array_and_keeps_rate_length_and_channels(
     got, got_rate = soundfile.read(tmp_path / "new" / "out.wav", dtype="float32", always_2d=True)
     assert got_rate == rate and np.abs(got).max() > 1.0
     assert np.allclose(got.T, engine.enhance(model, samples, rate), atol=1e-5)
+
+
+def test_a_directory_has_files_of_every_format_and_no_results_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "in"
+    place.mkdir()
+    for name, kind in (("a.wav", "WAV"), ("b.w64", "W64"), ("c.caf", "CAF"), ("d.flac", "FLAC")):
+        soundfile.write(place / name, noise(1, 100).T, 16000, format=kind)
+    (place / "e.m4a").write_bytes(b"x")
+    soundfile.write(place / "f.wav", noise(1, 100).T, 16000)
+    out = place / "cleaned"
+    out.mkdir()
+    shutil.copy(place / "a.wav", out / "a.wav")
+    found = jobs_of([place], out, overwrite=True)
+    assert [job.target.relative_to(out).name for job in found] == ["a.wav", "b.wav", "c.wav", "d.wav", "f.wav"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "1 files are of formats that are not read here: e.m4a" in line and "ffmpeg" in line
 
 
 @pytest.mark.parametrize(("peak", "subtype"), [(0.9, "PCM_16"), (1.5, "FLOAT")])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from pse.config import read_yaml
 from pse.errors import PseError
@@ -69,6 +70,15 @@ def test_truncated_weights_are_refused(package: Path, kept: int) -> None:
     weights.write_bytes(weights.read_bytes()[:kept])
     sum_again(package)
     refused(package, r"model\.safetensors: are no whole weights")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(value: float, package: Path) -> None:
+    weights = load_file(package / "model.safetensors")
+    next(iter(weights.values())).view(-1)[0] = value
+    save_file(weights, package / "model.safetensors")
+    sum_again(package)
+    refused(package, "1 weights are not finite")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pse import cli
 from pse.errors import EnvironmentFault, PseError
 from pse.inference import builtin, engine, separation
 from pse.inference.package import load_network
-from tests.packages import EMBEDDING, GRU, PREDICTOR, TASNET, pack, pack_builtin
+from tests.packages import EMBEDDING, GRU, PREDICTOR, TASNET, VOICE, pack, pack_builtin
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -85,13 +85,13 @@ def test_what_cannot_be_is_one_line(given: Any, rate: Any, told: str, tmp_path: 
 
 
 def test_a_model_of_another_task_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    places = {m["name"]: pack(tmp_path / m["name"], m) for m in (GRU, EMBEDDING, PREDICTOR)}
+    places = {m["name"]: pack(tmp_path / m["name"], m) for m in (GRU, EMBEDDING, PREDICTOR, VOICE)}
     models = {name: pse.load_model(place) for name, place in places.items()}
     assert {n: m.task for n, m in models.items()} == {
-        "gru_mask": "enhance", "blstm_embedding": "separate", "snr_predictor": "snr_predictor"
+        "gru_mask": "enhance", "blstm_embedding": "separate", "snr_predictor": "snr_predictor", "frame_encoder": "voice"
     }  # fmt: skip
     wrong = [("gru_mask", "separate"), ("snr_predictor", "separate"), ("snr_predictor", "enhance"),
-             ("blstm_embedding", "enhance")]  # fmt: skip
+             ("blstm_embedding", "enhance"), ("frame_encoder", "separate")]  # fmt: skip
     for name, verb in wrong:
         with pytest.raises(PseError, match=name):
             getattr(models[name], verb)(np.zeros(99), sample_rate=16000)

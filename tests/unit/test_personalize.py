@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +21,10 @@ from pse.inference.package import load_network, save_package
 from pse.io import audio
 from pse.models.base import Output, build
 from pse.personalize import adapt, identity, material, pipeline, verdict
-from pse.personalize.check import Check, compare
+from pse.personalize.check import Check, compare, quality
 from pse.personalize.material import Recordings, gaps, own_noises, parts, read_recordings
 from pse.personalize.pipeline import personalize
+from pse.scoring import perceptual
 from pse.scoring.statistics import Difference
 from tests.speech_toy import burst
 
@@ -335,6 +339,47 @@ def test_models_of_another_kind_are_refused(
     with pytest.raises(PseError, match=told):
         personalize(noisy, tmp_path / "mine", **(packages | {swap: other}))
     assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"minutes": float("inf")}, "inf minutes"),
+        ({"minutes": float("nan")}, "nan minutes"),
+        ({"seed": -1}, "a seed of -1"),
+        ({"clean": Path("nowhere")}, "nowhere: is not there"),
+        ({"noise_dir": Path("nowhere")}, "nowhere: is not there"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_read(
+    options: dict[str, Any], told: str, noisy: Path, packages: dict[str, Path | None], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(pipeline, "read_recordings", lambda *rest: pytest.fail("recordings were read"))
+    with pytest.raises(PseError, match=told):
+        personalize(noisy, tmp_path / "mine", **packages, **options)
+
+
+def test_quality_without_a_reference_where_it_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Louder(Predicted):
+        def __call__(self, mix: torch.Tensor) -> Output:
+            return Output(wavs=self.level_db * mix[:, None])
+
+    speech = parts({"a": np.full(60 * RATE, 0.1, np.float32)}, RATE, 0, "test")["judge"]
+    monkeypatch.setitem(sys.modules, "speechmos.dnsmos", None)
+    assert quality(Louder(2), Louder(3), speech) == "no DNSMOS (speechmos.dnsmos is not installed)"
+    loudness = SimpleNamespace(run=lambda x, rate: {"ovrl_mos": 10 * np.abs(x).max()})
+    monkeypatch.setitem(sys.modules, "speechmos.dnsmos", loudness)
+    monkeypatch.setattr(perceptual, "DNSMOS_RATE_HZ", RATE)
+    told = quality(Louder(2), Louder(3), speech)
+    assert "as they are 1.00, base 2.00, personal 3.00" in told
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_trains_and_the_check_is_on_the_processor(
+    noisy: Path, packages: dict[str, Path | None], tmp_path: Path
+) -> None:
+    assert personalize(noisy, tmp_path / "mine", **packages, minutes=0.05, ngpu=1).checks["noisy"].difference.n
 
 
 def test_the_verb_takes_the_built_in_models(
