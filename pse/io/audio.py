@@ -17,7 +17,9 @@ MAX_DURATION_S = 24 * 3600.0
 MAX_CHANNELS = 64
 MIN_RATE_HZ, MAX_RATE_HZ = 4000, 384000
 SILENCE_DBFS = -80.0
-CLIPPED_SHARE = 0.01
+# Of all samples, those at the peak beside another one there: 0.0003 and less in 3,429 recordings of speech and noise,
+# 0.0013 and more in 42 utterances that were clipped at 9 dB below their peaks.
+CLIPPED_SHARE = 0.001
 
 
 @dataclass(frozen=True)
@@ -144,11 +146,12 @@ def faults(samples: np.ndarray) -> list[str]:
     if level_dbfs(samples) < SILENCE_DBFS:
         found.append(f"is silent ({level_dbfs(samples):.0f} dBFS)")
     elif peak > 0:
-        # A clipped recording sits at its own peak again and again; a sine only touches it.
+        # A clipped recording sits at its own peak again and again, also where it was turned down afterwards; a sine
+        # only touches it. Another sample rate bends the flat tops: ask at the recording's own.
         at_peak = np.abs(samples) >= 0.999 * peak
         runs = float(np.mean(at_peak[1:] & at_peak[:-1]))
-        if peak >= 0.99 and runs > CLIPPED_SHARE:
-            found.append(f"is clipped ({100 * runs:.0f} % of its samples)")
+        if runs > CLIPPED_SHARE:
+            found.append(f"is clipped ({100 * runs:.1f} % of its samples)")
     return found
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pse.corpora import folder, noises
+from pse.corpora.naming import safe
 from pse.data.cache import MemoryCache
 from pse.errors import PseError
 from pse.io import audio
@@ -18,6 +19,8 @@ PIECE_S, MANY_PIECES, SMALL_PIECE_S, LEAST_S, SHORTEST_S = 10.0, 12, 2.0, 5.0, 1
 SHARES = {"train": 0.7, "select": 0.1, "judge": 0.2}
 # More would teach little and not fit into memory.
 LONGEST_S = 4 * 3600.0
+# What is told of recordings is found part by part.
+PART_S, MINUTE_S = 20.0, 60.0
 NOISE_KINDS = ("stationary", "modulated", "impulsive", "hum", "music")
 NUM_NOISES, NOISE_S = 100, 6.0
 # Frames below it are noise; stretches of so much of them are kept, of recordings that have so much in all.
@@ -26,15 +29,25 @@ GAP_DB, GAP_S, GAP_FADE_S, LEAST_GAPS_S, LEAST_OWN_NOISE_S = -6.0, 0.3, 0.02, 1.
 
 @dataclass(frozen=True)
 class Recordings:
-    """Recordings [T] by their names at one rate."""
+    """Recordings [T] by their names at one rate; clipped: those that were it at their own rates."""
 
     samples: Mapping[str, np.ndarray]
     sample_rate: int
+    clipped: frozenset[str] = frozenset()
 
     @property
     def total_s(self) -> float:
         """Seconds in all."""
         return sum(map(len, self.samples.values())) / self.sample_rate
+
+    def in_parts(self, frames: Mapping[str, np.ndarray]) -> Iterator[tuple[str, float, np.ndarray, np.ndarray]]:
+        """Parts of about 20 s, and what is shorter as one: name, start in seconds, samples [T], and of `frames` [F]."""
+        for name, samples in self.samples.items():
+            count = max(1, round(len(samples) / (PART_S * self.sample_rate)))
+            start_s = 0.0
+            for part, track in zip(np.array_split(samples, count), np.array_split(frames[name], count), strict=True):
+                yield name, start_s, part, track
+                start_s += len(part) / self.sample_rate
 
 
 def read_recordings(place: Path, sample_rate: int, longest_s: float = LONGEST_S) -> Recordings:
@@ -45,22 +58,34 @@ def read_recordings(place: Path, sample_rate: int, longest_s: float = LONGEST_S)
     """
     if place.is_file():
         samples, own_hz = audio.read(place)
-        found = audio.faults(samples)
-        if len(samples) < SHORTEST_S * own_hz or any("silent" in fault for fault in found):
-            told = f"lasts {len(samples) / own_hz:.1f} s" if not found else found[0]
+        silent, clipped = _faults(samples, own_hz)
+        if len(samples) < SHORTEST_S * own_hz or silent:
+            told = "is silent" if silent else f"lasts {len(samples) / own_hz:.1f} s"
             raise PseError(told, place, "give a recording with speech in it")
-        samples = samples[: round(longest_s * own_hz)]
-        return Recordings({place.stem: audio.resample(samples, own_hz, sample_rate)}, sample_rate)
+        name, samples = safe(place.stem), samples[: round(longest_s * own_hz)]
+        of_these = frozenset([name] if clipped else [])
+        return Recordings({name: audio.resample(samples, own_hz, sample_rate)}, sample_rate, of_these)
     read: dict[str, np.ndarray] = {}
+    distorted = set()
     left_s = longest_s
     for recording in folder.scan(place, min_duration_s=SHORTEST_S, skip_bad=True, shares={"train": 1.0}):
         if left_s < SHORTEST_S:
             break
         own = recording.sample_rate
         part = min(round(left_s * own), round(recording.duration_s * own))
-        read[recording.id], _ = audio.read(recording.path, sample_rate, 0, part)
+        samples, _ = audio.read(recording.path, None, 0, part)
+        if _faults(samples, own)[1]:
+            distorted.add(recording.id)
+        read[recording.id] = audio.resample(samples, own, sample_rate)
         left_s -= part / own
-    return Recordings(read, sample_rate)
+    return Recordings(read, sample_rate, frozenset(distorted))
+
+
+def _faults(samples: np.ndarray, sample_rate: int) -> tuple[bool, bool]:
+    """Whether a recording [T] at its own rate is silent throughout, and whether it is clipped in any minute."""
+    size = round(MINUTE_S * sample_rate)
+    found = [" ".join(audio.faults(samples[i : i + size])) for i in range(0, len(samples), size)]
+    return all("silent" in told for told in found), any("clipped" in told for told in found)
 
 
 def parts(recordings: Mapping[str, np.ndarray], sample_rate: int, seed: int, what: str) -> dict[str, MemoryCache]:

@@ -119,7 +119,7 @@ def _look(
     draw(verdict, work / "verdict.png")
     tell(verdict.text)
     if verdict.refusal:
-        raise PseError(f"{verdict.refusal}; the picture {work / 'verdict.png'} shows each recording", noisy)
+        raise PseError(f"{verdict.refusal}; the picture {work / 'verdict.png'} shows the worst recordings", noisy)
     spoken = None
     if clean is not None:
         quiet = read_recordings(Path(clean), rate)

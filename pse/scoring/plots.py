@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#555555"
 DPI = 130
 LABEL_WIDTH = 30
+# Of a track of frame SNRs: what is drawn side by side, and from where to where.
+MOST_COLUMNS, TRACK_DB, MARK, LABEL_LENGTH = 900, (-20.0, 20.0), "#f5c6a5", 90
 STYLE = {
     "font.size": 10,
     "font.family": "DejaVu Sans",
@@ -317,6 +319,41 @@ def usable_speech(speakers: Mapping[str, Sequence[float]], title: str = "Frame S
     axes.set(xlabel="predicted frame SNR (dB)", ylabel="share of the frames above it (%)", ylim=(0, 101), title=title)
     if len(speakers) <= 4:
         axes.legend(loc="upper right")
+    return figure
+
+
+@_styled
+def recording_tracks(
+    tracks: Mapping[str, Sequence[float]], seconds: Mapping[str, float],
+    marks: Mapping[str, Sequence[tuple[float, float]]], marked_as: str, title: str = "",
+) -> Figure:  # fmt: skip
+    """The frame SNR in dB [F] of recordings over time, a row for each label, with marks from one second to another.
+
+    seconds, marks: of each label; marked_as: what the marks say, where there are some. Raises PseError for no
+    recording or one without values.
+    """
+    if not tracks or not all(len(track) for track in tracks.values()):
+        raise PseError("a figure of recordings needs frames of every one")
+    figure = _figure(7.2, 0.9 + 1.05 * len(tracks))
+    panels = figure.subplots(len(tracks), 1, sharey=True, squeeze=False)[:, 0]
+    for axes, (label, track) in zip(panels, tracks.items(), strict=True):
+        # Where there are more frames than the eye can part, their mean.
+        starts = np.linspace(0, len(track), min(len(track), MOST_COLUMNS), endpoint=False).astype(int)
+        shown = np.add.reduceat(np.asarray(track, float), starts) / np.diff([*starts, len(track)])
+        time = (starts + 0.5 * np.diff([*starts, len(track)])) * seconds[label] / len(track)
+        axes.fill_between(time, shown, 0, where=shown > 0, interpolate=True, color=BLUE, lw=0)
+        axes.fill_between(time, shown, 0, where=shown <= 0, interpolate=True, color="#bbbbbb", lw=0)
+        axes.axhline(0, color=GREY, lw=0.8)
+        for start, end in marks.get(label, ()):
+            axes.axvspan(start, end, color=MARK, lw=0, zorder=0)
+        axes.set(ylim=TRACK_DB, yticks=(-20, 0, 20), ylabel="dB", xlim=(0, seconds[label]))
+        axes.set_title(label if len(label) <= LABEL_LENGTH else f"..{label[-LABEL_LENGTH:]}", fontsize=9)
+    panels[-1].set_xlabel("time (s); frame SNR above 0 dB: speech that stands out")
+    if any(marks.get(label) for label in tracks):
+        from matplotlib.patches import Patch
+
+        figure.legend(handles=[Patch(color=MARK, lw=0, label=marked_as)], loc="outside lower right")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
 
 

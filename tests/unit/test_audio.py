@@ -115,6 +115,11 @@ def test_faults_of_decoded_audio_are_found() -> None:
     assert "no samples" in audio.faults(np.zeros(0, np.float32))[0]
     speechlike = np.random.default_rng(0).standard_normal(16000).astype(np.float32)
     assert audio.faults(speechlike / np.abs(speechlike).max()) == []
+    # Turned down after it was clipped, in 16 bits; and clipped a little, as a loud voice is.
+    for gain, level in ((20, 0.3), (1.5, 1.0)):
+        turned_down = np.round(level * np.clip(gain * speechlike, -1, 1) * 32768) / 32768
+        assert "clipped" in audio.faults(turned_down)[0]
+    assert audio.faults(np.round(0.01 * speechlike * 32768) / 32768) == []
 
 
 def test_a_part_of_a_file_is_that_part(tmp_path: Path) -> None:

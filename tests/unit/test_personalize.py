@@ -1,4 +1,4 @@
-"""A personal model: what recordings are worth, what trains and what judges, and the base where nothing was gained."""
+"""A personal model: what trains and what judges, and the base where nothing was gained."""
 
 from __future__ import annotations
 
@@ -20,21 +20,16 @@ from pse.inference.builtin import package
 from pse.inference.package import load_network, save_package
 from pse.io import audio
 from pse.models.base import Output, build
-from pse.personalize import adapt, identity, material, pipeline, verdict
+from pse.personalize import adapt, material, pipeline, verdict
 from pse.personalize.check import Check, compare, quality
 from pse.personalize.material import Recordings, gaps, own_noises, parts, read_recordings
 from pse.personalize.pipeline import personalize
 from pse.scoring import perceptual
 from pse.scoring.statistics import Difference
-from tests.speech_toy import burst
+from tests.personalize_toy import RATE, Predicted, voice
 
-RATE = 8000
 GRU = {"name": "gru_mask", "hidden_size": 8, "num_layers": 1, "n_fft": 256, "hop": 64, "sample_rate": RATE}
 PREDICTOR = {"name": "snr_predictor", "hidden_size": 4, "num_layers": 1, "sample_rate": RATE}
-
-
-def voice(seconds: float, seed: int = 0) -> np.ndarray:
-    return 0.3 * burst(np.random.default_rng(seed), round(seconds * RATE), 600.0) / 0.05
 
 
 @pytest.fixture
@@ -55,33 +50,6 @@ def noisy(tmp_path: Path) -> Path:
     for number in range(6):
         audio.write(tmp_path / "noisy" / f"{number}.wav", voice(6.0, number), RATE)
     return tmp_path / "noisy"
-
-
-class Predicted:
-    """A predictor that says what it is told to, frame by frame."""
-
-    def __init__(self, level_db: float) -> None:
-        self.sample_rate, self.level_db = RATE, level_db
-
-    def parameters(self):
-        return iter(())
-
-    def __call__(self, mix: torch.Tensor) -> Output:
-        return Output(frame_snr_db=mix.new_full((len(mix), 1 + mix.shape[1] // 256), self.level_db))
-
-
-class ByPitch:
-    """An encoder of voices: a low one and a high one are orthogonal."""
-
-    sample_rate = 4000
-
-    def parameters(self):
-        return iter(())
-
-    def __call__(self, mix: torch.Tensor) -> Output:
-        frames = mix.unfold(1, 256, 64)
-        loudest = torch.fft.rfft(frames).abs().argmax(2)
-        return Output(embeddings=torch.nn.functional.one_hot((loudest > 64).long(), 2).float()[:, None])
 
 
 class Removes(torch.nn.Module):
@@ -184,62 +152,12 @@ def test_noises_between_words_are_drawn_as_often_as_synthesised_ones(monkeypatch
         assert not any(n.startswith("r") for n in without[part].ids)
 
 
-@pytest.mark.parametrize(("level_db", "seconds", "refused"), [(10, 30, False), (-10, 30, True), (10, 15, True)])
-def test_what_cannot_be_learnt_from_is_refused(level_db: float, seconds: float, refused: bool) -> None:
-    found = verdict.judge_recordings(Recordings({"r": voice(seconds)}, RATE), Predicted(level_db))
-    assert bool(found.refusal) == refused == ("not usable" in found.text)
-    assert found.usable_s == pytest.approx(seconds if level_db > 0 else 0)
-
-
-def test_what_is_odd_is_told() -> None:
-    wide = np.random.default_rng(0).standard_normal(40 * 16000).astype(np.float32) * 0.1
-    narrow = audio.resample(audio.resample(wide, 16000, 8000), 8000, 16000)
-    loud = np.clip(20 * wide, -1, 1)
-    for samples, told in ((wide, None), (narrow, "nothing above 4 kHz"), (loud, "are clipped")):
-        given = Recordings({"r": samples}, 16000)
-        predictor = Predicted(10)
-        predictor.sample_rate = 16000
-        notes = " ".join(verdict.judge_recordings(given, predictor).notes)
-        assert ("nothing above" in notes, "clipped" in notes) == (told == "nothing above 4 kHz", told == "are clipped")
-
-
-def tone(seconds: float, pitch_hz: float) -> np.ndarray:
-    return 0.3 * np.sin(2 * np.pi * pitch_hz * np.arange(round(seconds * RATE)) / RATE).astype(np.float32)
-
-
-def test_another_voice_is_told_and_a_crowd_is_refused() -> None:
-    mine = {f"r{n}": tone(22, 300 + n) for n in range(9)}
-    for strange, told, refused in ((0, False, False), (1, True, False), (9, True, True)):
-        given = mine | {f"x{n}": tone(22, 1500) for n in range(strange)}
-        found = verdict.judge_recordings(Recordings(given, RATE), Predicted(10), ByPitch())
-        assert ("sound like somebody else: x0" in found.text) == told or refused
-        assert ("several people speak" in found.refusal) == refused
-
-
-def test_only_clear_frames_tell_a_voice() -> None:
-    given = Recordings({"r": np.concatenate([tone(10, 300), tone(15, 1500)])}, RATE)
-    track = np.repeat([20.0, -20.0], [400, 600])
-    (vector,) = identity.voices(ByPitch(), given, {"r": track}).values()
-    assert vector @ [1, 0] > 0.99
-    assert not identity.voices(ByPitch(), given, {"r": np.full(1000, -20.0)})
-    assert not identity.voices(ByPitch(), Recordings({"r": tone(2, 300)}, RATE), {"r": np.full(80, 20.0)})
-
-
-@pytest.mark.parametrize(
-    ("level_db", "pitch_hz", "told"), [(10, 300, ""), (-10, 300, "it is noisy"), (10, 1500, "another person")]
-)
-def test_clean_speech_is_clean_and_of_the_same_person(level_db: float, pitch_hz: float, told: str) -> None:
-    noisy = verdict.judge_recordings(Recordings({"r": tone(40, 300)}, RATE), Predicted(10), ByPitch())
-    found = verdict.judge_clean(Recordings({"c": tone(8, pitch_hz)}, RATE), noisy, Predicted(level_db), ByPitch())
-    assert told in found.refusal and bool(found.refusal) == bool(told)
-
-
 def test_clean_speech_that_is_refused_stops_before_any_training(
     noisy: Path, packages: dict[str, Path | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verdict, "NOISY_SHARE", 1.1)
+    monkeypatch.setattr(verdict, "NOISY_DB", 51.0)
     monkeypatch.setattr(pipeline, "train", None)
-    with pytest.raises(PseError, match="it is noisy: only 100 %"):
+    with pytest.raises(PseError, match="it is noisy: its speech is only 50 dB"):
         personalize(noisy, tmp_path / "mine", **packages, clean=noisy / "0.wav")
 
 

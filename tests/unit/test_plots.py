@@ -35,6 +35,9 @@ FIGURES: dict[str, Callable[..., bytes]] = {
     "snr_track long": lambda **o: plots.snr_track(np.tile(SIGNAL, 3), RATE, TRACK, {"w": TRACK > 0}, 768, **o),
     "usable_speech": lambda **o: plots.usable_speech({"19": TRACK, "26": TRACK + 3}, **o),
     "usable_speech of many": lambda **o: plots.usable_speech({str(i): TRACK + i for i in range(7)}, **o),
+    "recording_tracks": lambda **o: plots.recording_tracks(
+        {"a $_{": TRACK, "b" * 200: np.tile(TRACK, 90)}, {"a $_{": 1, "b" * 200: 90}, {"a $_{": [(0.1, 0.4)]}, "m", **o
+    ),
     "trends": lambda **o: plots.trends({"a": [(0, 1.0, 0.2), (5, 2.0, None)], "b": [(3, 1.0, 0.1)]}, "s", **o),
     "trends in decades": lambda **o: plots.trends({"a": [(1e3, 1.0, 0.2), (1e6, 2.0, 0.1)]}, "n", log_x=True, **o),
     "embeddings": lambda **o: plots.embeddings(BINS, LABELS, -LABELS, VECTORS, 1.0, 4000.0, "t", **o),
