@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# Values of a curve are parts of 1: what varies by less than this says nothing, and must not get an endless weight.
+LEAST_DEVIATION = 1e-3
 # No curve that an estimator makes has more values, and nobody counts so many speakers.
 MOST = 1000
 
@@ -56,8 +58,7 @@ def calibrate(curves: Sequence[Sequence[float]], counts: Sequence[int], penalty:
 
     size, most = max(map(len, curves)), max(counts)
     values = np.array([padded(curve, size) for curve in curves])
-    mean, deviation = values.mean(0), values.std(0)
-    deviation[deviation < 1e-9] = 1.0
+    mean, deviation = values.mean(0), values.std(0).clip(LEAST_DEVIATION)
     inputs = np.column_stack([(values - mean) / deviation, np.ones(len(values))])
     labels = np.eye(most)[np.asarray(counts) - 1]
     free = np.append(np.ones(size), 0.0)

@@ -8,19 +8,22 @@ all the clusters that it is given.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pse.clustering.calibration import padded
 from pse.clustering.count import MAX_COUNT, eigenvalues
 from pse.clustering.cuts import CUTS, by_kmeans
-from pse.clustering.graph import similarity_graph
+from pse.clustering.graph import Graph, similarity_graph
 from pse.clustering.kmeans import distances, generator
 from pse.clustering.modularity import Partition, conductance, joins
 from pse.clustering.options import HARDNESS, Communities
+from pse.errors import PseError
 
 # Communities of two speakers have fewer edges between them than this takes from what chance would give; where no
 # validation has told better.
@@ -36,6 +39,7 @@ class Found:
     count: how many; shares: gives points [N, D], of this recording or of another part of it, their communities [N, S]:
     rows sum to one. modularity, conductance: of the nodes drawn; apart: 1 - edges over those of the null model, of the
     two nearest of c = 1, 2, .. communities; curve: what a calibration reads, that and the eigenvalues of the nodes.
+    at_bound: there may be more than the first cut could tell.
     """
 
     count: int
@@ -46,6 +50,13 @@ class Found:
     curve: list[float]
     edge_share: float
     isolated_share: float
+    at_bound: bool = False
+
+    @property
+    def note(self) -> str | None:
+        """What a user is to be told of the number."""
+        who = "speaker" if self.count == 1 else "speakers"
+        return f"at least {self.count} {who}: raise max_clusters" if self.at_bound else None
 
 
 # The small network is trained even where all around it is inference, whose tensors autograd does not take.
@@ -62,11 +73,16 @@ def find(
 ) -> Found:
     """Communities of unit vectors [N, D], of which those with a weight [N] above 0 are nodes; all on the processor.
 
-    num_speakers: as many, where that is known; None: as many as the graph tells. Nodes without weight can be
-    given to communities too. Fewer than two nodes, or none with an edge, are one community.
-    Raises PseError where the graph would have too many edges, and where igraph or another package is missing.
+    num_speakers: as many, where that is known (some without a node, where there are not as many different ones); None:
+    as many as the graph tells. Nodes without weight can be given to communities too. Fewer than two nodes, or none
+    with an edge, are one community.
+    Raises PseError for what is no number, where the graph would have too many edges, and where igraph or another
+    package is missing.
     """
     points = _widened(points)
+    if not points.isfinite().all():
+        fix = "train again with a lower learning rate"
+        raise PseError("an embedding is not a finite number", f"communities of {name}", fix)
     random = generator(seed, f"{name}/communities")
     active = (weights > 0).nonzero().squeeze(1)
     drawn = active[torch.randperm(len(active), generator=random)[: how.num_nodes]]
@@ -86,11 +102,10 @@ def find(
         cut = by_kmeans(nodes, graph, how, num_speakers, random)
     found = joins(_hard(cut.assign), graph, how.null_weight)
     apart = _apart(found, how.min_share)
-    curve = _curve(apart, nodes)
-    if num_speakers or cut.final:
-        count = num_speakers or len(found[0].groups)
-    else:
-        count = counted(apart, how.min_apart) if how.calibration is None else how.calibration.count(curve)
+    at_bound, count = False, num_speakers
+    if count is None:
+        count = _told(nodes, apart, how, name, seed, final=cut.final)
+        at_bound = count >= len(apart) and _at_bound(nodes, graph, len(apart), how, name, seed)
     chosen = min(found, key=lambda p: abs(len(p.groups) - count))
     assign = chosen.assign(cut.assign)
     labels, everywhere = assign.argmax(1), cut.everywhere
@@ -100,10 +115,15 @@ def find(
         whole = _nearest(given, nodes, assign) if everywhere is None else chosen.assign(everywhere(given))
         total = whole.sum(1, keepdim=True)
         # What went to clusters that no drawn node is in, and where nothing is left, equal parts.
-        return torch.where(total > 0, whole / total.clamp_min(1e-30), 1 / whole.shape[1])
+        whole = torch.where(total > 0, whole / total.clamp_min(1e-30), 1 / whole.shape[1])
+        return functional.pad(whole, (0, size - whole.shape[1]))
 
-    about = (chosen.modularity, conductance(labels, graph), apart, curve, graph.edge_share, graph.isolated_share)
-    return Found(assign.shape[1], assigned, *about)
+    # Fewer different nodes than speakers who are known to be there leave some without any.
+    size = num_speakers or assign.shape[1]
+    return Found(
+        size, assigned, chosen.modularity, conductance(labels, graph), apart, _curve(apart, nodes), graph.edge_share,
+        graph.isolated_share, at_bound,
+    )  # fmt: skip
 
 
 def _widened(points: Tensor) -> Tensor:
@@ -120,12 +140,66 @@ def counted(apart: list[float], min_apart: float | None) -> int:
 
     apart: of a `Found`; None: a usual limit.
     """
-    limit, count = MIN_APART if min_apart is None else min_apart, 1
-    for value in apart[1:]:
-        if value < limit:
+    limit = MIN_APART if min_apart is None else min_apart
+    return _before(value < limit for value in apart[1:])
+
+
+def _before(ends: Iterable[bool]) -> int:
+    """The number of communities before the first split, into 2, 3, .., that is none."""
+    count = 1
+    for end in ends:
+        if end:
             break
         count += 1
     return count
+
+
+def _told(nodes: Tensor, apart: list[float], how: Communities, name: str, seed: int, *, final: bool) -> int:
+    """The number of communities of nodes [n, D] whose clusters are so far apart; final: the cut has told it, too."""
+    if final:
+        count = len(apart)
+    elif how.calibration is None:
+        count = counted(apart, how.min_apart)
+    else:
+        count = how.calibration.count(_curve(apart, nodes))
+    if count == 1 or not how.num_nulls or how.calibration is not None:
+        return count
+    chance = _chance(nodes, count, how, name, seed, final=final)
+    return _before(value <= least for value, least in zip(apart[1:count], chance[1:], strict=True))
+
+
+def _chance(nodes: Tensor, count: int, how: Communities, name: str, seed: int, *, final: bool) -> list[float]:
+    """How far apart the two nearest of 1 to `count` communities of one Gaussian are, but for the part `significance`.
+
+    The Gaussian has mean and covariance of the nodes [n, D], and its points are brought to the unit sphere.
+    """
+    mean = nodes.double().mean(0)
+    centred = nodes.double() - mean
+    values, axes = torch.linalg.eigh(centred.T @ centred / len(nodes))
+    spread, rows = axes * values.clamp_min(0).sqrt(), []
+    for number in range(how.num_nulls):
+        random = generator(seed, f"{name}/null {number}")
+        normal = torch.randn(nodes.shape, generator=random, dtype=torch.float64)
+        blob = functional.normalize(mean + normal @ spread.T, dim=1).to(nodes)
+        graph = similarity_graph(blob, how.graph, seed=seed, place=name)
+        # A cut that tells the number itself is to make the same one here.
+        cut = CUTS[how.method](blob, graph, how, count if final else None, random)
+        rows.append(padded(_apart(joins(_hard(cut.assign), graph, how.null_weight), how.min_share), count))
+    rank = math.ceil((1 - how.significance) * (how.num_nulls + 1) - 1e-9) - 1
+    return [sorted(column)[rank] for column in zip(*rows, strict=True)]
+
+
+def _at_bound(nodes: Tensor, graph: Graph, count: int, how: Communities, name: str, seed: int) -> bool:
+    """Whether there may be more communities of nodes [n, D] than the `count` clusters of a cut, where none were joined.
+
+    The small network may leave clusters empty and put two speakers into one: a finer cut by k-means tells.
+    """
+    if count >= how.max_clusters or how.method != "modularity":
+        return count >= how.max_clusters and how.method != "leiden"
+    finer = replace(how, method="kmeans", max_clusters=2 * how.max_clusters)
+    cut = by_kmeans(nodes, graph, finer, None, generator(seed, f"{name}/finer"))
+    apart = _apart(joins(_hard(cut.assign), graph, how.null_weight), how.min_share)
+    return _told(nodes, apart, finer, name, seed, final=False) > count
 
 
 def _apart(found: list[Partition], min_share: float) -> list[float]:

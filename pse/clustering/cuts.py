@@ -22,6 +22,8 @@ from pse.clustering.modularity import dmon_loss
 from pse.clustering.options import Communities
 from pse.errors import PseError
 
+# A gap behind more eigenvalues than this is not looked for.
+MOST = 20
 # igraph draws from one generator for the whole process.
 _igraph_draws = threading.Lock()
 
@@ -121,16 +123,21 @@ def by_spectral(
 
 def by_nme(nodes: Tensor, graph: Graph, how: Communities, num_speakers: int | None, random: torch.Generator) -> Cut:
     """The same on neighbours whose number makes the normalised largest gap best (Park et al., 2003.02405)."""
-    return _by_eigenvectors(nodes, nme_graph(nodes, how.max_clusters), how, num_speakers, random)
+    return _by_eigenvectors(nodes, nme_graph(nodes, _looked_at(how), how.graph), how, num_speakers, random)
 
 
 def _by_eigenvectors(
     nodes: Tensor, graph: Graph, how: Communities, num_speakers: int | None, random: torch.Generator
 ) -> Cut:
-    values, vectors = leading(graph, how.max_clusters + 1)
-    count = num_speakers or largest_gap(values)
+    values, vectors = leading(graph, _looked_at(how) + 1)
+    count = num_speakers or min(largest_gap(values), how.max_clusters)
     rows = nn.functional.normalize(vectors[:, :count].to(nodes), dim=1)
     return Cut(_kmeans(rows, count, random), final=True)
+
+
+def _looked_at(how: Communities) -> int:
+    """How many eigenvalues tell: more than are allowed, or the gap behind those of more speakers is not seen."""
+    return max(how.max_clusters, MOST)
 
 
 def _kmeans(points: Tensor, count: int, random: torch.Generator) -> Tensor:

@@ -15,11 +15,14 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
-from pse.clustering.graph import Graph, SparseGraph
+from pse.clustering.graph import Graph, SparseGraph, guard, neighbours
+from pse.clustering.options import GraphOptions
 
 # Numbers of neighbours that NME tries, as parts of the nodes, and the smallest: fewer leave many small islands.
 SHARES = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3)
 MIN_NEIGHBOURS = 10
+# An eigenvalue this near to 1 is that of a part of which about a twentieth of the edges lead out: a cluster.
+NEAR_ONE = 0.95
 # Below this many nodes all eigenvalues are found at once.
 FEW = 64
 
@@ -84,23 +87,31 @@ def _largest(
 
 
 def largest_gap(values: Tensor) -> int:
-    """How many eigenvalues [k] come before the largest fall to the next one."""
+    """How many eigenvalues [k], the first of which is 1, come before the largest fall to the next one.
+
+    k - 1 where none has fallen yet: there are as many clusters at least, and which of the small gaps is the largest is
+    chance.
+    """
+    if values[-1] > NEAR_ONE:
+        return len(values) - 1
     return int((values[:-1] - values[1:]).argmax()) + 1
 
 
-def nme_graph(points: Tensor, max_count: int) -> Graph:
+def nme_graph(points: Tensor, max_count: int, how: GraphOptions) -> Graph:
     """Binary graph of the p nearest neighbours of unit vectors [N, D], for the p of least p / (N NME).
 
     NME: the largest gap of the max_count + 1 smallest eigenvalues of the Laplacian, over the largest eigenvalue.
+    how: its max_edges. Raises PseError where the largest p would make more of them.
     """
     size = len(points)
-    order = (points @ points.T).fill_diagonal_(-torch.inf).argsort(1, descending=True)
+    tried = [min(size - 1, max(MIN_NEIGHBOURS, round(share * size))) for share in SHARES]
+    guard(2 * size * max(tried), "num_nodes", how, "nme")
+    others = neighbours(points, max(tried))[1]
     best: tuple[float, Graph] | None = None
-    for share in SHARES:
-        near = min(size - 1, max(MIN_NEIGHBOURS, round(share * size)))
-        rows = np.repeat(np.arange(size), near)
+    for near in dict.fromkeys(tried):
+        rows = np.repeat(np.arange(size, dtype=np.int32), near)
         ones = np.ones(size * near, np.float32)
-        one_way = sparse.csr_array((ones, (rows, order[:, :near].reshape(-1).cpu().numpy())), shape=(size, size))
+        one_way = sparse.csr_array((ones, (rows, others[:, :near].reshape(-1))), shape=(size, size))
         graph = SparseGraph((one_way + one_way.T) / 2)
         smallest, largest = _laplacian(graph, max_count + 1)
         gap = float(np.diff(smallest).max()) / max(largest, 1e-12)

@@ -143,17 +143,23 @@ def similarity_graph(points: Tensor, how: GraphOptions, *, seed: int = 0, place:
 def _nearest(points: Tensor, how: GraphOptions, place: str) -> Any:
     """Each node with its most similar ones: an edge where either (mutual: each) has the other among them."""
     size, count = len(points), min(how.num_neighbours, len(points) - 1)
-    _guard(size * count * (1 if how.mutual else 2), "num_neighbours", how, place)
-    if how.approximate:
-        values, others = _approximate(points, count)
-    else:
-        found = [_without_own(points[i : i + BLOCK] @ points.T, i).topk(count) for i in range(0, size, BLOCK)]
-        values, others = (torch.cat(x).numpy() for x in zip(*found, strict=True))
+    guard(size * count * (1 if how.mutual else 2), "num_neighbours", how, place)
+    values, others = (_approximate if how.approximate else neighbours)(points, count)
     kept = (values > 0) & (others >= 0)
     rows = np.repeat(np.arange(size, dtype=np.int32), kept.sum(1))
-    one_way = sparse.csr_array((values[kept], (rows, others[kept].astype(np.int32))), shape=(size, size))
+    one_way = sparse.csr_array((values[kept], (rows, others[kept])), shape=(size, size))
     other_way = sparse.csr_array(one_way.T)
     return one_way.minimum(other_way) if how.mutual else one_way.maximum(other_way)
+
+
+def neighbours(points: Tensor, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `count` most similar others of each of unit vectors [N, D], most similar first: cosines, and who they are."""
+    values, others = [], []
+    for start in range(0, len(points), BLOCK):
+        some = _without_own(points[start : start + BLOCK] @ points.T, start).topk(count)
+        values.append(some.values.numpy())
+        others.append(some.indices.int().numpy())
+    return np.concatenate(values), np.concatenate(others)
 
 
 def _approximate(points: Tensor, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -170,7 +176,7 @@ def _approximate(points: Tensor, count: int) -> tuple[np.ndarray, np.ndarray]:
     own = others == np.arange(len(vectors))[:, None]
     # One too many was asked for, for the node itself; where it is not among them the last one goes.
     own[~own.any(1), -1] = True
-    return values[~own].reshape(len(vectors), count), others[~own].reshape(len(vectors), count)
+    return values[~own].reshape(len(vectors), count), others[~own].reshape(len(vectors), count).astype(np.int32)
 
 
 def _above(points: Tensor, threshold: float, how: GraphOptions, seed: int, place: str) -> Any:
@@ -178,7 +184,7 @@ def _above(points: Tensor, threshold: float, how: GraphOptions, seed: int, place
     size, limit = len(points), max(threshold, 0.0)
     sampled = _sampled_rows(points, seed)
     share = float((_without_own(points[sampled] @ points.T, sampled) > limit).double().mean())
-    _guard(share * size * size, "threshold" if how.kind == "threshold" else "edge_share", how, place)
+    guard(share * size * size, "threshold" if how.kind == "threshold" else "edge_share", how, place)
     rows, columns, values = [], [], []
     for start in range(0, size, BLOCK):
         block = _without_own(points[start : start + BLOCK] @ points.T, start)
@@ -213,9 +219,11 @@ def _without_own(block: Tensor, rows: Tensor | int) -> Tensor:
     return block
 
 
-def _guard(num_edges: float, setting: str, how: GraphOptions, place: str) -> None:
+def guard(num_edges: float, setting: str, how: GraphOptions, place: str) -> None:
+    """Refuse more edges than `how.max_edges`, before they are made. Raises PseError."""
     if num_edges > how.max_edges:
         size = num_edges * BYTES_PER_EDGE / 1e9
         what = f"about {num_edges:.3g} edges ({size:.1f} GB) would be kept, more than max_edges = {how.max_edges:,}"
-        better = {"threshold": "raise threshold", "num_neighbours": "lower it", "edge_share": "lower it"}[setting]
-        raise PseError(what, f"{place} {setting}", f"{better}, look at fewer nodes, or set kind: complete")
+        better = {"threshold": "raise threshold", "num_neighbours": "lower it", "edge_share": "lower it"}.get(setting)
+        fix = f"{better}, look at fewer nodes, or set kind: complete" if better else "look at fewer nodes"
+        raise PseError(what, f"{place} {setting}", fix)

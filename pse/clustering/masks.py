@@ -39,6 +39,12 @@ def soft_masks(
     return silenced(torch.softmax(-hardness * distances, dim=1), active, silent)
 
 
+def wiener(shares: Tensor) -> Tensor:
+    """Gains [N, S] of a Wiener filter, by shares [N, S] of the amplitude: their squares over the sum of these."""
+    power = shares.square()
+    return power / power.sum(1, keepdim=True)
+
+
 def permutations(masks: Tensor, mixture: Tensor, sources: Tensor) -> Tensor:
     """For each example the mask of each source, [B, S]: least squared error of masked mixture and source.
 

@@ -78,7 +78,7 @@ def blocks(assign: Tensor, graph: Graph) -> Blocks:
 
 @dataclass(frozen=True)
 class Partition:
-    """Clusters as groups of those that there were at first, and their modularity.
+    """Clusters as groups of those that there were at first, and their modularity, whatever they were joined by.
 
     apart: of the two that are joined next, 1 - their edges / what the null model expects: 0 as joined as by chance, 1
     without an edge; smaller: part of the nodes that the smaller of these two has. Both 0 where there is but one.
@@ -95,7 +95,10 @@ class Partition:
 
 
 def joins(assign: Tensor, graph: Graph, null_weight: float = 1.0) -> list[Partition]:
-    """All partitions from the filled clusters of assign [N, k] down to one, by joining the pair that is best for Q."""
+    """All partitions from the filled clusters of assign [N, k] down to one, by joining the pair that is best for Q.
+
+    null_weight: of the Q that pairs are chosen by.
+    """
     found, sizes = blocks(assign, graph), assign.double().mean(0).tolist()
     kept = [n for n, size in enumerate(sizes) if size > 0] or [0]
     found, groups, made = Blocks(found.weight[kept][:, kept], found.degree[kept]), [[n] for n in kept], []
@@ -104,10 +107,10 @@ def joins(assign: Tensor, graph: Graph, null_weight: float = 1.0) -> list[Partit
         i, j = sorted((best // len(groups), best % len(groups)))
         expected = max(float(found.degree[i] * found.degree[j]), torch.finfo(torch.float64).tiny)
         apart, smaller = 1 - float(found.weight[i, j]) / expected, min(sum(sizes[n] for n in groups[k]) for k in (i, j))
-        made.append(Partition(groups, found.modularity(null_weight), apart, smaller))
+        made.append(Partition(groups, found.modularity(), apart, smaller))
         found = found.joined(i, j)
         groups = [g + groups[j] if n == i else g for n, g in enumerate(groups) if n != j]
-    return [*made, Partition(groups, found.modularity(null_weight))]
+    return [*made, Partition(groups, found.modularity())]
 
 
 def conductance(labels: Tensor, graph: Graph) -> float:

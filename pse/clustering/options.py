@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -50,7 +51,10 @@ class Communities:
     whose number the normalised largest gap tells), and kmeans looks at no graph. The first max_clusters are joined,
     and there are as many as are apart: the two nearest have min_apart fewer edges than chance would give, as a
     part of these, and each has min_share of the nodes. calibration: tells the number from that part for all numbers and
-    from the eigenvalues of the embeddings; where both are null, stage enhance makes one on validation speech.
+    from the eigenvalues of the embeddings; where both are null and num_nulls is 0, stage enhance makes one on
+    validation speech. num_nulls: without a calibration, so many sets of nodes are drawn from one Gaussian of the nodes'
+    mean and covariance and cut alike; communities count only where they are farther apart than those of all but a part
+    `significance` of the sets. 0: no such test. leiden has as many first clusters as it finds, whatever max_clusters.
     num_nodes: so many are drawn to find communities, which all nodes then join.
     null_weight, collapse_weight: of the null model, and of the term that keeps clusters alike; the reference
     code of DMoN is null_weight 0.5 with twice the collapse_weight.
@@ -64,6 +68,8 @@ class Communities:
     min_apart: float | None = None
     calibration: Calibration | None = None
     min_share: float = 0.05
+    num_nulls: int = 0
+    significance: float = 0.05
     num_nodes: int = 1500
     null_weight: float = 1.0
     collapse_weight: float = 0.1
@@ -80,6 +86,13 @@ class Communities:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.dropout < 1 or not self.lr > 0 or self.null_weight < 0 or self.collapse_weight < 0:
             raise ValueError("dropout must be from 0 to below 1, lr above 0, and no weight below 0")
+        if not 0 < self.significance < 1:
+            raise ValueError(f"significance must be above 0 and below 1, got {self.significance}")
+        # Of fewer sets none is rare enough: the largest of 18 is passed by chance in one of 19.
+        least = math.ceil(1 / self.significance - 1e-9) - 1
+        if self.num_nulls < 0 or 0 < self.num_nulls < least:
+            told = f"0 or at least {least} with a significance of {self.significance:g}"
+            raise ValueError(f"num_nulls must be {told}, got {self.num_nulls}")
 
 
 @dataclass(frozen=True)
@@ -93,12 +106,15 @@ class Clustering:
     its communities, as many as speakers are known or (count: estimated) as many as there are.
     segment_frames: of segments.
     threshold_db: bins quieter than this below the mixture's maximum are not clustered; silent says
-    where they go. soft: masks by distance, hardness the factor in their softmax. restarts: of k-means.
+    where they go. soft: masks by distance, hardness the factor in their softmax, or by the probabilities of
+    communities; ratio: the squares of these over their sum, the gains of a Wiener filter where they are parts of the
+    amplitude (by distance that is twice the hardness). restarts: of k-means.
     """
 
     mode: Mode = "global"
     silent: Silent = "nearest"
     soft: bool = False
+    ratio: bool = False
     hardness: float = HARDNESS
     segment_frames: int = 100
     threshold_db: float = -40.0
@@ -113,6 +129,8 @@ class Clustering:
             raise ValueError("segment_frames and restarts must be at least 1")
         if self.soft and self.mode not in ("global", "oracle", "communities"):
             raise ValueError(f"soft masks need the mode global, oracle or communities, got {self.mode}")
+        if self.ratio and not self.soft:
+            raise ValueError("ratio masks are made of soft ones: set soft: true, or leave ratio out")
         if not self.threshold_db < 0:
             raise ValueError(f"threshold_db must be below 0, got {self.threshold_db}")
 

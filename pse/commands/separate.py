@@ -56,7 +56,7 @@ def separate_file(
     need_free(place(1), rest, overwrite=overwrite)
     samples, rate = audio.read(source)
     with Progress(source.name, len(samples) / rate) as progress:
-        wavs, counted_by = separate(model, samples, rate, num_speakers, progress=progress.done)
+        wavs, counted_by, note = separate(model, samples, rate, num_speakers, progress=progress.done)
     places = [place(number) for number in range(1, 1 + len(wavs))]
     need_free(*places, overwrite=overwrite)
     for path, wav in zip(places, wavs, strict=True):
@@ -70,6 +70,6 @@ def separate_file(
     told = str(places[0]) + (f" .. _{len(wavs)}.wav" if len(wavs) > 1 else "")
     if counted_by is not None:
         told += f": {len(wavs)} speakers" if len(wavs) > 1 else ": one speaker"
-        told += f", counted by {counted_by}"
+        told += f", counted by {counted_by}" + (f"; {note}" if note else "")
     lists = {f"spk{n}.scp": path for n, path in enumerate(places, 1)} | {"residual.scp": rest}
     return Done(told, len(samples) / rate, lists)

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from pse.clustering.communities import Found, find
 from pse.clustering.kmeans import distances, enough, kmeans
-from pse.clustering.masks import binary_masks, permutations, permuted, silenced, soft_masks
+from pse.clustering.masks import binary_masks, permutations, permuted, silenced, soft_masks, wiener
 from pse.clustering.online import OnlineClusters
 from pse.clustering.options import Clustering
 from pse.clustering.spectral import spectral
@@ -127,7 +127,10 @@ def _communities(
     # Graphs are of the processor.
     vectors, weights = points(embeddings[None])[0].cpu(), bins(active[None])[0].float().cpu()
     found = find(vectors, weights, how.communities, num_speakers=num_speakers, name=name)
-    assign = unflattened(found.shares(vectors).T, active.shape[0])[None].to(active.device)
+    shares = found.shares(vectors)
+    if how.ratio:
+        shares = wiener(shares)
+    assign = unflattened(shares.T, active.shape[0])[None].to(active.device)
     if how.soft:
         return silenced(assign.float(), active[None], how.silent)[0], found
     return binary_masks(assign.argmax(1), assign.shape[1], active[None], how.silent)[0], found
@@ -141,7 +144,8 @@ def _masks(
     clusters = by(vectors, num_speakers, weights, ids=ids, restarts=how.restarts)
     if how.soft and by is kmeans:
         apart = unflattened(distances(vectors, clusters.centroids), active.shape[1])
-        return soft_masks(apart, active, how.silent, hardness=how.hardness)
+        hardness = how.hardness * (2 if how.ratio else 1)
+        return soft_masks(apart, active, how.silent, hardness=hardness)
     return binary_masks(unflattened(clusters.labels, active.shape[1]), num_speakers, active, how.silent)
 
 

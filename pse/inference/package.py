@@ -30,7 +30,7 @@ def save_package(
     """Write a package directory, whole or not at all.
 
     counting: how speakers are counted with a model of embeddings, as `pse.inference.counting.Counting` has it:
-    `estimator` and `threshold`, or `options` and `soft` of communities.
+    `estimator` and `calibration`, or `options`, `soft`, `ratio` and `threshold_db` of communities.
     """
     from pse.io.tensors import write_tensors
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 from pse.clustering.communities import find
 from pse.clustering.count import MAX_COUNT, count_sources
 from pse.clustering.kmeans import assign, distances, drawn, enough, fit, generator
+from pse.clustering.masks import wiener
 from pse.clustering.options import HARDNESS
 from pse.inference.clustering import Nodes, masked
 from pse.inference.counting import Counting
@@ -38,10 +39,14 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class Speakers:
-    """How many there are, and which part of any nodes [N, D] each has: [N, S], rows sum to one."""
+    """How many there are, and which part of any nodes [N, D] each has: [N, S], rows sum to one.
+
+    note: what a user is to be told of the number.
+    """
 
     count: int
     shares: Callable[[Tensor], Tensor]
+    note: str | None = None
 
 
 def embedding_net(model: Any) -> Any:
@@ -49,13 +54,19 @@ def embedding_net(model: Any) -> Any:
     return model.net if hasattr(model, "refine") else model
 
 
-def sampled(net: Any, numbered: Iterable[tuple[int, Chunk]], chunks: list[Chunk], least: int) -> tuple[Tensor, Tensor]:
+def sampled(
+    net: Any,
+    numbered: Iterable[tuple[int, Chunk]],
+    chunks: list[Chunk],
+    least: int,
+    threshold_db: float = THRESHOLD_DB,
+) -> tuple[Tensor, Tensor]:
     """Embeddings [N, D] of active nodes of all chunks, and weights [N] of 1.
 
-    numbered: the chunks once more, each with its number. Of a chunk with fewer than `least` active nodes, so many
-    nodes, of which the quiet ones have weight 0.
+    numbered: the chunks once more, each with its number. threshold_db: below the loudest node, what is quieter is not
+    active. Of a chunk with fewer than `least` active nodes, so many nodes, of which the quiet ones have weight 0.
     """
-    share, ratio = MOST_NODES // len(chunks) + 1, 10 ** (THRESHOLD_DB / 20)
+    share, ratio = MOST_NODES // len(chunks) + 1, 10 ** (threshold_db / 20)
     # How loud slots are is known only as they are heard.
     loudest = 0.0 if getattr(net, "slots", 0) else max(_loudest(net, c) for c in chunks)
     found: list[tuple[Tensor, Tensor]] = []
@@ -89,8 +100,8 @@ def as_known(vectors: Tensor, weights: Tensor, count: int, soft: bool) -> Speake
 def as_counted(vectors: Tensor, weights: Tensor, counting: Counting, soft: bool) -> Speakers:
     """As many as an estimator or communities of vectors [N, D] with weights [N] tell.
 
-    soft: of k-means; communities say it themselves. Raises PseError where these need a package that is missing, or too
-    many edges.
+    soft: whether shares may be; of communities they are where these say so too. Raises PseError where communities need
+    a package that is missing, or too many edges.
     """
     if counting.estimator == "communities":
         # Graphs are of the processor.
@@ -98,9 +109,11 @@ def as_counted(vectors: Tensor, weights: Tensor, counting: Counting, soft: bool)
 
         def shares(given: Tensor) -> Tensor:
             whole = made.shares(given.cpu()).to(given.device)
-            return whole if counting.soft else functional.one_hot(whole.argmax(1), made.count).float()
+            if soft and counting.soft:
+                return wiener(whole) if counting.ratio else whole
+            return functional.one_hot(whole.argmax(1), made.count).float()
 
-        return Speakers(made.count, shares)
+        return Speakers(made.count, shares, made.note)
     some, some_weights = _at_least(vectors, weights, MAX_COUNT)
     told, reading = count_sources(counting.estimator, some[None], some_weights), counting.calibration
     count = int(told.count) if reading is None else reading.count(told.curve[0].tolist())

@@ -19,6 +19,7 @@ from pse.errors import PseError
 from pse.inference.counting import Counting, counting_of
 from pse.inference.recording import Chunk, as_counted, as_known, embedding_net, sampled, separated
 from pse.io.audio import resample
+from pse.losses.activity import THRESHOLD_DB
 from pse.losses.pit import pit, reordered
 from pse.models.base import device_of, measure_level
 
@@ -28,10 +29,14 @@ Tell = Callable[[float], None]
 
 
 class Separated(NamedTuple):
-    """Signals [S, T], and what told how many speakers there are; None where that was given."""
+    """Signals [S, T], and what told how many speakers there are; None where that was given.
+
+    note: what is to be said of the number, e.g. that there may be more.
+    """
 
     wavs: np.ndarray
     counted_by: str | None
+    note: str | None = None
 
 
 @torch.inference_mode()
@@ -61,16 +66,16 @@ def separate(
     chunks = list(_chunks(model, inside / level))
     tried = embedding_net(model)(chunks[0].mix[None, : model.sample_rate])
     tell = progress or (lambda done: None)
-    counted_by = None
+    counted_by = note = None
     if tried.embeddings is None or (tried.wavs is not None and num_speakers in (None, tried.wavs.shape[1])):
         parts = _waves(model, chunks, num_speakers, tell)
         counted_by = None if num_speakers else "the model, which was trained on as many"
     else:
         counting = None if num_speakers else _counting(model, estimator)
         counted_by = None if counting is None else counting.name
-        parts = _clustered(model, chunks, num_speakers, counting, tell)
+        parts, note = _clustered(model, chunks, num_speakers, counting, tell)
     if not parts:
-        return Separated(samples[None].copy(), counted_by)
+        return Separated(samples[None].copy(), counted_by, note)
     # In place, and without the parts: of hours of many speakers each copy counts.
     back = torch.cat(parts, 1).mul_(level).cpu().numpy()
     parts.clear()
@@ -78,7 +83,7 @@ def separate(
         back = np.stack([resample(s, model.sample_rate, sample_rate) for s in back])
     if missing := max(0, len(samples) - back.shape[1]):
         back = np.pad(back, ((0, 0), (0, missing)))
-    return Separated(back[:, : len(samples)], counted_by)
+    return Separated(back[:, : len(samples)], counted_by, note)
 
 
 def _counting(model: Any, estimator: str | None) -> Counting:
@@ -134,10 +139,11 @@ def _waves(model: Any, chunks: list[Chunk], num_speakers: int | None, tell: Tell
 
 def _clustered(
     model: Any, chunks: list[Chunk], num_speakers: int | None, counting: Counting | None, tell: Tell
-) -> list[Tensor]:
-    """Masked mixtures, by nodes of the whole recording; none where one speaker is counted."""
+) -> tuple[list[Tensor], str | None]:
+    """Masked mixtures, by nodes of the whole recording, none where one speaker is counted; what is to be said of it."""
+    threshold_db = THRESHOLD_DB if counting is None else counting.threshold_db
     vectors, weights = sampled(
-        embedding_net(model), _told(chunks, tell, 2), chunks, num_speakers or MAX_COUNT
+        embedding_net(model), _told(chunks, tell, 2), chunks, num_speakers or MAX_COUNT, threshold_db
     )  # fmt: skip
     # A refiner has learnt from binary masks.
     soft = not hasattr(model, "refine")
@@ -147,5 +153,6 @@ def _clustered(
         speakers = as_counted(vectors, weights, counting, soft)
     if speakers.count == 1:
         tell(1.0)
-        return []
-    return [separated(model, c, speakers)[:, c.first : c.last] for _, c in _told(chunks, tell, 2, 1)]
+        return [], speakers.note
+    parts = [separated(model, c, speakers)[:, c.first : c.last] for _, c in _told(chunks, tell, 2, 1)]
+    return parts, speakers.note

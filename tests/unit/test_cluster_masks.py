@@ -133,6 +133,20 @@ def test_nodes_of_any_shape_are_clustered_and_their_bins_follow(shape: tuple[int
     assert torch.allclose(masks.sum(1), torch.ones_like(masks[:, 0]), atol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["global", "communities"])
+def test_ratio_masks_are_the_squares_of_soft_ones(mode: str) -> None:
+    embeddings, spectrum, _ = _ideal_nodes((1, 1))
+    random = torch.randn(embeddings.shape, generator=torch.Generator().manual_seed(1))
+    embeddings = torch.nn.functional.normalize(embeddings + 0.5 * random, dim=-1)
+    soft, ratio = (
+        cluster_masks(embeddings, spectrum, 2, Clustering(mode=mode, soft=True, ratio=r), ["a"]) for r in (False, True)
+    )
+    assert torch.allclose(ratio, soft.square() / soft.square().sum(1, keepdim=True), atol=1e-5)
+    assert (ratio - soft).abs().max() > 0.05
+    with pytest.raises(ValueError, match="set soft: true"):
+        Clustering(mode=mode, ratio=True)
+
+
 def test_slots_of_a_frame_give_a_speaker_what_they_have() -> None:
     slots = torch.rand(1, 3, 12, 30).softmax(1)
     labels = torch.stack([torch.zeros(30), torch.ones(30), torch.ones(30)]).long()

@@ -1,5 +1,7 @@
 """Laws of graphs of similarities, and of modularity on them."""
 
+import sys
+
 import networkx
 import numpy as np
 import pytest
@@ -123,6 +125,26 @@ def test_mutual_neighbours_are_a_part_of_the_neighbours() -> None:
     assert (mutual.matrix != 0).sum() == ((mutual.matrix != 0).multiply(either.matrix != 0)).sum()
 
 
+def test_approximate_neighbours_are_nearly_all_of_the_nearest() -> None:
+    pytest.importorskip("faiss")
+    points = unit(6, 500, 16).float()
+    exact, near = (similarity_graph(points, GraphOptions(approximate=a)).matrix for a in (False, True))
+    assert near.diagonal().sum() == 0 and abs(near - near.T).max() == 0
+    assert (exact != 0).multiply(near != 0).nnz > 0.95 * exact.nnz
+    assert near.nnz < 1.05 * exact.nnz
+    both = (exact != 0).multiply(near != 0)
+    assert abs(exact.multiply(both) - near.multiply(both)).max() < 1e-5
+
+
+def test_a_package_that_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(PseError) as caught:
+        similarity_graph(unit(6, 50), GraphOptions(approximate=True))
+    assert str(caught.value) == (
+        "graph: approximate neighbours need the package faiss-cpu; pip install faiss-cpu, or set approximate: false"
+    )
+
+
 def test_a_graph_of_everything_is_refused_before_it_is_made() -> None:
     how = GraphOptions("threshold", threshold=0.0, max_edges=1000)
     with pytest.raises(PseError, match=r"edges .* GB\) would be kept, more than max_edges = 1,000"):
@@ -166,6 +188,14 @@ def test_merging_never_lowers_modularity_and_ends_where_no_pair_would_raise_it(s
     assert float(modularity(fewer, graph)) >= float(modularity(many, graph))
     assert (blocks(fewer, graph).gains() <= 1e-12).all()
     assert torch.equal(fewer.sum(1), torch.ones(40, dtype=torch.float64))
+
+
+def test_the_modularity_of_partitions_is_q_whatever_weight_they_are_joined_by() -> None:
+    graph, many = random_graph(2), one_hot(torch.arange(40))
+    made = joins(many, graph, 0.3)
+    assert [p.groups for p in made] != [p.groups for p in joins(many, graph)]
+    for partition in made[::7]:
+        assert partition.modularity == pytest.approx(float(modularity(partition.assign(many), graph)), abs=1e-6)
 
 
 def test_two_cliques_with_a_weak_bridge_are_two() -> None:

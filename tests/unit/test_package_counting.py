@@ -39,7 +39,10 @@ COUNTING = {"estimator": "communities", "options": plain(HOW)}
         ({"estimator": "bic", "calibration": {"weights": [[1.0], [1.0, 2.0]], "biases": [0, 0]}}, "rows of one length"),
         ({"estimator": "bic", "calibration": {"weights": [], "biases": []}}, "rows of one length"),
         ({"estimator": "bic", "calibration": READING | {"weights": [["x"], [1.0]]}}, "must be float"),
-        ({"estimator": "silhouette", "options": {}}, "options and soft are of communities"),
+        ({"estimator": "communities", "options": {"num_nulls": 10**6}}, "num_nulls must be at most"),
+        ({"estimator": "communities", "threshold_db": 3.0}, "threshold_db must be below 0"),
+        ({"estimator": "silhouette", "options": {}}, "are of communities, not of silhouette"),
+        ({"estimator": "silhouette", "threshold_db": -30.0}, "are of communities, not of silhouette"),
         ({"estimator": "silhouette", "soft": "yes"}, "must be bool"),
         (False, "must be a mapping"),
     ],
@@ -63,11 +66,18 @@ def test_the_package_gets_what_was_right_most_often_on_validation() -> None:
         "mine": {"accuracy_on_validation": 0.7, "calibration": READING},
         "set": {"accuracy_on_validation": 0.7, "calibration": None},
     }
-    fixed = Clustering("communities", count="estimated", soft=True, communities=Communities(min_apart=0.1))
+    options = Communities(min_apart=0.1)
+    fixed = Clustering(
+        "communities", count="estimated", soft=True, ratio=True, threshold_db=-30.0, communities=options
+    )  # fmt: skip
     known = {"mine": Clustering("communities", count="estimated", communities=HOW), "set": fixed}
     best = best_estimator(found, known)
-    assert best == {"estimator": "communities", "options": plain(HOW) | {"calibration": READING}, "soft": False}
-    assert best_estimator({"set": found["set"]}, known)["options"]["min_apart"] == 0.1
+    as_in_tests = {"soft": False, "ratio": False, "threshold_db": -40.0}
+    options = plain(HOW) | {"calibration": READING}
+    assert best == {"estimator": "communities", "options": options, **as_in_tests}
+    best = best_estimator({"set": found["set"]}, known)
+    assert best["options"]["min_apart"] == 0.1
+    assert (best["soft"], best["ratio"], best["threshold_db"]) == (True, True, -30.0)
     found["silhouette"]["accuracy_on_validation"] = 0.7
     assert best_estimator(found, known) == {"estimator": "silhouette", "calibration": READING}
     assert best_estimator({}, known) is None

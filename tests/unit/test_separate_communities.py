@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pse.commands.separate import separate_file
 from pse.config import plain
 from pse.errors import PseError
 from pse.inference import recording, separation
+from pse.inference.counting import Counting
 from pse.inference.package import load_network, save_package
 from pse.io import audio
 from pse.models.base import Output, build
@@ -107,7 +109,7 @@ def test_the_number_is_found_and_the_signals_add_up_in_one_piece_or_in_many(
     made = []
     for chunk_s in (30.0, 2.0):
         monkeypatch.setattr(separation, "CHUNK_S", chunk_s)
-        wavs, counted_by = separation.separate(Ideal(kind, COUNTING | {"soft": soft}), truth.sum(0), RATE)
+        wavs, counted_by, _ = separation.separate(Ideal(kind, COUNTING | {"soft": soft}), truth.sum(0), RATE)
         assert counted_by == "communities (modularity)"
         assert wavs.shape == truth.shape
         assert np.abs(wavs.sum(0) - truth.sum(0)).max() < 1e-5
@@ -123,7 +125,7 @@ def test_the_number_is_found_and_the_signals_add_up_in_one_piece_or_in_many(
 @pytest.mark.parametrize("asked", [2, 3])
 def test_a_given_number_is_separated_by_kmeans_of_any_nodes(kind: str, asked: int, voices: np.ndarray) -> None:
     truth = turns(voices[:asked]) if kind == "columns" else voices[:asked]
-    wavs, counted_by = separation.separate(Ideal(kind), truth.sum(0), RATE, asked)
+    wavs, counted_by, _ = separation.separate(Ideal(kind), truth.sum(0), RATE, asked)
     assert counted_by is None and wavs.shape == truth.shape and error(wavs, truth) < 0.02
 
 
@@ -148,7 +150,7 @@ def test_every_way_of_finding_communities_can_be_packed(method: str, graph: str,
         pytest.importorskip("igraph")
     options = {"method": method, "graph": {"kind": graph}, "num_nodes": 300, "min_apart": 0.05}
     counting = {"estimator": "communities", "options": options}
-    wavs, counted_by = separation.separate(Ideal("bins", counting), voices.sum(0), RATE)
+    wavs, counted_by, _ = separation.separate(Ideal("bins", counting), voices.sum(0), RATE)
     assert counted_by == f"communities ({method})" and wavs.shape == voices.shape and error(wavs, voices) < 0.02
 
 
@@ -185,13 +187,64 @@ def test_a_refiner_hears_the_clusters_of_the_whole_recording_chunk_by_chunk(
     assert [n for n, _, _ in heard] == [3 * RATE, 4 * RATE, 4 * RATE, 4 * RATE, 2 * RATE]
     assert {s for _, s, _ in heard} == {count} and max(e for _, _, e in heard) < 1e-4
     monkeypatch.setattr(model, "refine", lambda mix, estimates: estimates)
+    # It has learnt from binary masks, whatever a package says.
+    model.counting = COUNTING | {"soft": True}
+    soft = separate(model, voices.sum(0), RATE, asked)
+    model.counting = COUNTING
+    assert np.array_equal(soft, separate(model, voices.sum(0), RATE, asked))
     if asked != 2:
         assert error(separate(model, voices.sum(0), RATE, asked), voices) < 0.02
 
 
+def test_the_nodes_that_count_are_those_that_the_package_names(
+    voices: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, heard = recording.find, []
+
+    def spy(vectors: torch.Tensor, weights: torch.Tensor, how: Communities) -> Any:
+        heard.append(int((weights > 0).sum()))
+        return found(vectors, weights, how)
+
+    monkeypatch.setattr(recording, "find", spy)
+    quiet = voices * np.array([[1.0], [0.03], [1.0]], np.float32)
+    counts = []
+    for threshold_db in (-60.0, -40.0, -20.0):
+        model = Ideal("bins", COUNTING | {"threshold_db": threshold_db})
+        counts.append(len(separate(model, quiet.sum(0), RATE)))
+    assert heard[0] > heard[1] > heard[2]
+    assert counts[-1] == 2
+
+
+def test_more_speakers_than_are_looked_for_are_told_with_the_number(voices: np.ndarray, tmp_path: Path) -> None:
+    counting = {"estimator": "communities", "options": plain(replace(HOW, max_clusters=2))}
+    assert separation.separate(Ideal("bins", counting), voices.sum(0), RATE).note == (
+        "at least 2 speakers: raise max_clusters"
+    )
+    assert separation.separate(Ideal("bins"), voices.sum(0), RATE).note is None
+    assert separation.separate(Ideal("bins", counting), voices.sum(0), RATE, 2).note is None
+    audio.write(tmp_path / "in.wav", voices.sum(0), RATE)
+    told, *_ = separate_file(Ideal("bins", counting), tmp_path / "in.wav", tmp_path / "out" / "in.wav", None)
+    assert told.endswith(
+        ".. _2.wav: 2 speakers, counted by communities (modularity); at least 2 speakers: raise max_clusters"
+    )
+
+
+def test_ratio_masks_of_a_package_are_those_of_its_soft_ones() -> None:
+    vectors = torch.nn.functional.normalize(torch.randn(200, 4, generator=torch.Generator().manual_seed(0)), dim=1)
+    soft, ratio = (
+        recording.as_counted(
+            vectors, torch.ones(200), Counting("communities", options=replace(HOW, min_apart=-9.0), soft=True, ratio=r),
+            True,
+        ).shares(vectors)
+        for r in (False, True)
+    )  # fmt: skip
+    assert soft.shape[1] > 1 and (soft - ratio).abs().max() > 0.05
+    assert torch.allclose(ratio, soft.square() / soft.square().sum(1, keepdim=True), atol=1e-6)
+
+
 def test_communities_can_be_asked_for_and_are_the_same_every_time(voices: np.ndarray) -> None:
     model = Ideal("bins", None)
-    wavs, counted_by = separation.separate(model, voices.sum(0), RATE, estimator="communities")
+    wavs, counted_by, _ = separation.separate(model, voices.sum(0), RATE, estimator="communities")
     assert counted_by == "communities (modularity)"
     assert np.array_equal(wavs, separate(model, voices.sum(0), RATE, estimator="communities"))
     with pytest.raises(PseError, match="is not a choice"):

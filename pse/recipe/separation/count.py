@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pse.clustering.calibration import Calibration, calibrate
 from pse.clustering.options import Clustering
@@ -29,6 +29,9 @@ from pse.recipe.separation.layout import (
     voices,
 )
 from pse.recipe.stage import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # (true number, estimator -> (its number, its curve)) of a mixture.
 Told = tuple[int, dict[str, tuple[int, list[float]]]]
@@ -69,7 +72,7 @@ def decides(ctx: Context, condition: Condition) -> bool:
 def _is_open(how: Clustering) -> bool:
     """Whether nothing in the config says how this way of clustering tells the number."""
     of = how.communities
-    return of.method in JOINED and of.min_apart is None and of.calibration is None
+    return of.method in JOINED and of.min_apart is None and of.calibration is None and not of.num_nulls
 
 
 def calibrated(ctx: Context, condition: Condition) -> Clustering:
@@ -141,7 +144,7 @@ def _counted(ctx: Context, config: Any, system: System, part: str, spread_db: fl
     from pse.clustering.count import count_sources
     from pse.data.speech_mixture import SpeakerSampler
     from pse.inference.clustering import Nodes
-    from pse.losses.activity import THRESHOLD_DB, activity, bins, points
+    from pse.losses.activity import THRESHOLD_DB, points
     from pse.models.base import measure_level
     from pse.recipe.fitting import load
 
@@ -157,16 +160,24 @@ def _counted(ctx: Context, config: Any, system: System, part: str, spread_db: fl
             spectrum = net.transform.stft(mix / measure_level(mix, net.normalize))
             out = net(mix)
             magnitude = Nodes.of(net, out).magnitudes(spectrum)
-            active = activity(magnitude[:, None], magnitude, rule="mixture", threshold_db=THRESHOLD_DB)
-            vectors, weights = points(out.embeddings), bins(active).float()
+            vectors, weights = points(out.embeddings), _weights(magnitude, THRESHOLD_DB)
             found = {}
             for estimator in config.count.estimators:
                 told = count_sources(estimator, vectors, weights, config.count.max_count)
                 found[estimator] = (int(told.count), told.curve[0].tolist())
             for way, how in ways(ctx, system).items():
-                seen = find(vectors[0], weights[0], how.communities, name=f"{name}-{number}")
+                # What is calibrated here is read off the same nodes as in tests.
+                heard = _weights(magnitude, how.threshold_db)[0]
+                seen = find(vectors[0], heard, how.communities, name=f"{name}-{number}")
                 found[way] = (seen.count, seen.curve)
             yield count, found
+
+
+def _weights(magnitude: Tensor, threshold_db: float) -> Tensor:
+    """1 for the nodes of a mixture, [B, N] of its magnitude [B, Kn, Fn], that are loud enough, 0 for the others."""
+    from pse.losses.activity import activity, bins
+
+    return bins(activity(magnitude[:, None], magnitude, rule="mixture", threshold_db=threshold_db)).float()
 
 
 def _calibration(mixtures: Sequence[Told], name: str) -> Calibration:
@@ -206,7 +217,8 @@ def best_estimator(found: dict[str, Any], known: dict[str, Clustering] | None = 
     if how is None:
         return {"estimator": name, "calibration": calibration}
     how = _with(how, calibration)
-    return {"estimator": "communities", "options": plain(how.communities), "soft": how.soft}
+    told = {key: getattr(how, key) for key in ("soft", "ratio", "threshold_db")}
+    return {"estimator": "communities", "options": plain(how.communities), **told}
 
 
 def packed_with(ctx: Context, system: System) -> dict[str, Any] | None:

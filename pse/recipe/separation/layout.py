@@ -82,7 +82,8 @@ def train_sets(ctx: Context) -> list[str]:
 def speech_sets(ctx: Context) -> tuple[str, ...]:
     """The sets of speech that anything is made of: closed and open speakers where a test asks for them."""
     tested = {t.speech for t in ctx.config.mixture.tests.values()} | {valid_speech(ctx)}
-    if ctx.config.count.estimators:
+    # How often a number of speakers is told right is always said of open ones.
+    if ctx.config.count.estimators or any(estimates(ctx, c) for c in conditions(ctx)):
         tested.add("open")
     if any(m.speakers for m in methods(ctx)):
         tested.add("closed")

@@ -105,6 +105,9 @@ def separate_set(ctx: Context, config: Any, condition: Condition, test: str) -> 
             write_jsonl(new / "clusters.jsonl", clusters)
     rate = audio_s / (time.monotonic() - start)
     print(f"{condition.name} on {test}: {len(mixtures.specs)} mixtures, {rate:.0f} times real time", flush=True)
+    if more := sum("note" in told for told in clusters):
+        told = f"in {more} of them there may be more speakers than were told: raise max_clusters"
+        print(f"{condition.name} on {test}: {told}", flush=True)
 
 
 def separator(ctx: Context, config: Any, condition: Condition, test: str) -> Separator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from pse.data.scene import Scene
 from pse.dsp.stft import STFT, speech_stft
 from pse.errors import PseError
 from pse.inference.clustering import Nodes, clustered, in_oracle_order, masked
+from pse.inference.recording import embedding_net
 from pse.losses.activity import activity, bins, dominant_source
 from pse.models.base import measure_level
 from pse.recipe.options import Context
@@ -32,7 +34,10 @@ def model_separator(ctx: Context, net: Any, how: Clustering | None, embeds: bool
     """
     device = torch.device("cuda" if ctx.ngpu and torch.cuda.is_available() else "cpu")
     net = net.to(device)
-    embedding = getattr(net, "net", net) if hasattr(net, "refine") else net
+    embedding = embedding_net(net)
+    if how is not None and hasattr(net, "refine"):
+        # Whatever else a way of clustering gives: it has learnt from binary masks of all bins.
+        how = replace(how, soft=False, ratio=False, silent="nearest")
 
     def split(spec: MixtureSpec, scene: Scene, num_speakers: int) -> tuple[np.ndarray, dict[str, Any]]:
         signals = torch.from_numpy(scene.sources).to(device)
@@ -69,6 +74,8 @@ def _told(masks: torch.Tensor, spectra: torch.Tensor, found: list[Found]) -> dic
     for one in found:
         about = {"modularity": one.modularity, "conductance": one.conductance, "edge_share": one.edge_share}
         told |= {k: round(v, 4) for k, v in (about | {"isolated_share": one.isolated_share}).items()}
+        if one.note is not None:
+            told["note"] = one.note
     return told
 
 
