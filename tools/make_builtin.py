@@ -21,7 +21,7 @@ from torch import Tensor
 from pse.cli import guarded
 from pse.errors import PseError
 from pse.inference.builtin import PLACE
-from pse.inference.package import card_of, load_network, packaged_config, save_package
+from pse.inference.package import card_of, heard_in, load_network, packaged_config, save_package
 
 MOST_BYTES, SIGNALS, LONGEST_S = 10_000_000, 10, 4.0
 
@@ -41,7 +41,8 @@ def main() -> int:
         card_of(args.package).rstrip(), "", *(path.read_text(encoding="utf-8").rstrip() + "\n" for path in args.about),
         "## Weights", "", f"In half precision; {told}.", "",
     ])  # fmt: skip
-    save_package(PLACE / args.name, halved, packaged_config(args.package), card, whole.counting)
+    heard = heard_in(args.package)
+    save_package(PLACE / args.name, halved, packaged_config(args.package), card, whole.counting, heard)
     size = sum(path.stat().st_size for path in (PLACE / args.name).iterdir())
     if size > MOST_BYTES:
         raise PseError(f"has {size:,} bytes, {MOST_BYTES:,} at most are put into the tree", PLACE / args.name)

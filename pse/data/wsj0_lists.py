@@ -19,11 +19,11 @@ NUM_BYTES = {
     "mix_5_spk_cv.txt": 1148166, "mix_5_spk_tt.txt": 703890,
 }  # fmt: skip
 LEVELS = tuple(n for n in NUM_BYTES if n.startswith("activlev"))
-# What a recipe needs: all parts for two and three speakers, and the levels.
-TWO_AND_THREE = (*LEVELS, *(f"mix_{count}_spk_{part}.txt" for count in (2, 3) for part in wsj0_mix.COUNTS))
+# What a recipe needs: the levels, all parts for two and three speakers, and for four and five those of the tests.
+OF_RECIPES = tuple(n for n in NUM_BYTES if n != "mix_4_spk_tr.txt")
 
 
-def find_or_download(lists_dir: Path | None, downloads_dir: Path, names: Iterable[str] = TWO_AND_THREE) -> Path:
+def find_or_download(lists_dir: Path | None, downloads_dir: Path, names: Iterable[str] = OF_RECIPES) -> Path:
     """The directory with the lists: `lists_dir`, or downloads_dir/wsj0_mix_lists, where missing ones are fetched.
 
     Raises PseError for a list that is not among the published ones we know, for a directory that lacks

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pse.errors import PseError, first_three
-from pse.inference.package_checks import FILES, SUMS, WEIGHTS, check_files, rehearse, sha256
+from pse.inference.package_checks import FILES, SUMS, WEIGHTS, check_files, check_heard, rehearse, sha256
 from pse.io.atomic import writing_dir
 from pse.io.jsonl import read_json
 
@@ -26,17 +26,20 @@ def save_package(
     model_config: Mapping[str, Any],
     card: str,
     counting: Mapping[str, Any] | None = None,
+    heard: Mapping[str, list[str]] | None = None,
 ) -> None:
     """Write a package directory, whole or not at all.
 
     counting: how speakers are counted with a model of embeddings, as `pse.inference.counting.Counting` has it:
-    `estimator` and `calibration`, or `options`, `soft`, `ratio` and `threshold_db` of communities.
+    `estimator` and `calibration`, or `options`, `soft`, `ratio` and `threshold_db` of communities. heard: corpus -> the
+    speakers trained on.
     """
     from pse.io.tensors import write_tensors
 
     with writing_dir(directory) as new:
         write_tensors(new / WEIGHTS, model.state_dict())
         config = {"format": FORMAT, "model": dict(model_config)} | ({"counting": dict(counting)} if counting else {})
+        config |= {"heard": dict(heard)} if heard else {}
         (new / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         (new / "card.md").write_text(card, encoding="utf-8")
         sums = [f"{sha256(new / name)}  {name}" for name in FILES]
@@ -68,6 +71,13 @@ def packaged_config(path: str | Path) -> dict[str, Any]:
     directory = Path(path)
     check_files(directory)
     return _config(directory)["model"]
+
+
+def heard_in(path: str | Path) -> dict[str, list[str]] | None:
+    """Corpus -> whom of it a packaged model has heard in training; None where the package does not tell."""
+    directory = Path(path)
+    check_files(directory)
+    return _config(directory).get("heard")
 
 
 def card_of(path: str | Path) -> str:
@@ -103,4 +113,5 @@ def _config(directory: Path) -> dict[str, Any]:
         raise PseError("names no model", directory / "config.json", "pack the model again")
     if config.get("format") != FORMAT:
         raise PseError(f"has format {config.get('format')!r}, this pse reads {FORMAT}", directory, "update pse")
+    check_heard(config.get("heard"), str(directory / "config.json"))
     return config

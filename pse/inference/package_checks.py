@@ -46,6 +46,13 @@ def check_files(directory: Path) -> None:
             raise PseError("does not match its sum in SHA256SUMS", directory / name, "copy the model again")
 
 
+def check_heard(heard: Any, where: str) -> None:
+    """Refuse what a config says of the speakers heard in training, unless it is lists of ids by corpus, or nothing."""
+    lists = heard.values() if isinstance(heard, dict) else [None]
+    if heard is not None and not all(isinstance(x, list) and all(isinstance(s, str) for s in x) for x in lists):
+        raise PseError("heard: must be lists of speakers by corpus", where, AGAIN)
+
+
 def sha256(path: Path) -> str:
     """The sum of a file, which is read in pieces."""
     made = hashlib.sha256()

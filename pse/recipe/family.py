@@ -13,6 +13,7 @@ class Recipe:
     """config: dataclass of all keys. stages: stage name -> module with `tasks(ctx) -> list[Task]`.
 
     check: `module:function` that refuses a config with names that the schema cannot know.
+    check_data: one that is given the context, and refuses a config that its corpus does not fit, once that is there.
     expand: `module:function` that spells out the shorthands of a config before it is bound.
     """
 
@@ -20,6 +21,7 @@ class Recipe:
     stages: Mapping[str, str]
     training_stages: tuple[str, ...] = ()
     check: str = ""
+    check_data: str = ""
     expand: str = ""
 
     def called(self, place: str) -> Callable[[Any], Any]:

@@ -66,6 +66,9 @@ def _run(stage: str, ctx: Context, make_tasks: TaskMaker, args: Namespace, comma
         print(f"up to date: {len(tasks)} of {len(tasks)} tasks, nothing to do", flush=True)
         return 0
     _check(ctx)
+    # The stages before the experiment's own may be about to make other data.
+    if any(t.work == ctx.exp for t in tasks):
+        ctx.recipe.called(ctx.recipe.check_data)(ctx)
     ctx.launcher.check()
     with ExitStack() as locks:
         for work in sorted({t.work for t in tasks}):

@@ -401,6 +401,34 @@ def gains(
 
 
 @_styled
+def means(series: Mapping[str, Mapping[str, Sequence[float]]], x_label: str, title: str = "") -> Figure:
+    """The mean of each system on each test set, and its 95 % confidence interval where there are several values.
+
+    series: test set -> system -> values; systems come from top to bottom. Raises PseError for no system or one
+    without values.
+    """
+    names = list(dict.fromkeys(name for systems in series.values() for name in systems))
+    if not names or not all(len(values) for systems in series.values() for values in systems.values()):
+        raise PseError("a figure of means needs at least one value for every system")
+    figure = _figure(7.2, 1.2 + 0.45 * len(names))
+    axes = figure.add_subplot()
+    for number, (label, systems) in enumerate(series.items()):
+        found = [mean_ci(list(values)) for values in systems.values()]
+        # Those of one system beside each other, in the order of the sets.
+        beside = 0.14 * (number - (len(series) - 1) / 2)
+        axes.errorbar(
+            [m.mean for m in found], [names.index(name) + beside for name in systems],
+            xerr=[m.half_width or 0.0 for m in found], label=label, ms=4, capsize=2.5, ls="none",
+            color=(BLUE, ORANGE, GREEN, GREY)[number % 4], marker="osD^v"[number % 5],
+        )  # fmt: skip
+    labels = [textwrap.fill(name, LABEL_WIDTH) for name in names]
+    axes.set(yticks=range(len(names)), yticklabels=labels, xlabel=x_label, ylim=(len(names) - 0.4, -0.6), title=title)
+    axes.grid(axis="y", visible=False)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+@_styled
 def trends(
     series: Mapping[str, Sequence[tuple[float, float, float | None]]],
     x_label: str,

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from pse.errors import PseError
+from pse.inference.package import heard_in, save_package
 from pse.io import audio
+from pse.io.jsonl import read_jsonl
 from pse.io.tables import read_table
+from pse.models.base import build
 from pse.recipe.options import add_arguments, context
 from pse.recipe.separation.training import check
 from pse.scoring.results_md import parse
@@ -110,8 +113,23 @@ separate:
     kmeans: {mode: global, restarts: 2}
 count: {estimators: [silhouette], max_count: 3, num_mixtures: 2, tried_db: [0]}
 prosody: {num_utterances: 2}
-report: {num_examples: 1}
+report: {num_examples: 1, study: [eer, count_accuracy]}
 """
+# What makes conf/faithful.yaml small, for the embedded corpus: with so few speakers three of it are open.
+SHRUNK = [
+    "corpus.mini={num_speakers: 16, speaker_s: 20, target_speaker_s: 20, noise_share: 0.03}",
+    "mixture.max_duration_s=2", "mixture.valid_duration_s=1", "mixture.num_valid=3", "mixture.num_train=4",
+    *(f"mixture.tests.open_{n}.num_mixtures=1" for n in range(1, 6)),
+    "mixture.tests.open_4.speech=closed", "mixture.tests.open_5.speech=closed", "count.max_count=3",
+    "pretrain.model.hidden_size=8", "pretrain.model.num_layers=1", "pretrain.statistics=8",
+    *(f"pretrain.methods.frames{which}.model.{size}=4"
+      for which in ("", "_nt_xent") for size in ("channels", "embedding_size", "projection_size")),
+    *(f"{stage}.training.{key}=8" for stage in ("pretrain", "finetune")
+      for key in ("batch_size", "max_examples", "valid_every_examples")),
+    *(f"separate.clustering.{way}.communities.{key}" for way in ("modularity", "known")
+      for key in ("num_nodes=100", "steps=5")),
+    "count.num_mixtures=1", "score.metrics=[si_sdr]", "report.num_examples=0",
+]  # fmt: skip
 OF_BINS = {"bins.modularity", "bins.known", "bins.kmeans"}
 ORACLES = {"ibm", "ibm_frames", "unprocessed mixture"}
 
@@ -175,6 +193,14 @@ def test_the_ledger_says_what_each_step_is_told(made: Place) -> None:
     assert ledger["calibration of that number, bins"] == "the number of speakers of validation mixtures"
 
 
+def test_what_a_study_compares_is_drawn(made: Place) -> None:
+    for quantity in ("eer", "count_accuracy"):
+        assert (made.exp / "images" / f"study_{quantity}.png").is_file()
+    text = (made.exp / "RESULTS.md").read_text()
+    table = text[text.index("## Equal error rate") :].split("\n\n")[1].splitlines()[2:]
+    assert [line.split("|")[1].strip() for line in table] == ["frames", "hidden", "predicted"]
+
+
 def test_the_report_tells_how_steady_voices_are(made: Place) -> None:
     found = json.loads((made.exp / "prosody.json").read_text())
     assert set(found["steady"]) == {"pitch", "timbre", "energy", "rate"} and set(found["eer"]) >= {"32", "512"}
@@ -203,6 +229,35 @@ finetune:
     assert ours["dc.kmeans"].values["si_sdr_i"] == theirs["bins.kmeans"].values["si_sdr_i"]
     assert ours["dc.kmeans"].params == theirs["bins.kmeans"].params and "more.kmeans" in ours
     assert not (exp / "package" / "dc").exists()
+    train = sorted(read_table(made.root / "data" / "mini" / "train" / "spk2utt"))
+    assert heard_in(package) == heard_in(exp / "package" / "more") == {"mini": train}
+
+
+def test_a_package_that_has_heard_those_it_is_tested_on_is_refused(made: Place, tmp_path: Path) -> None:
+    spoken = sorted(read_table(made.root / "data" / "mini" / "open" / "spk2utt"))
+    net = {"name": "blstm_embedding", "hidden_size": 8, "num_layers": 1, "embedding_size": 4}
+    save_package(tmp_path / "p", build(net, "test"), net, "card", heard={"mini": spoken[:1]})
+    settings = f"pretrain.methods={{dc: {{package: {tmp_path / 'p'}}}}}", "finetune.methods={}"
+    words = ["--tag", "leak", *(x for s in settings for x in ("--set", s))]
+    told = made.run("--nj", "1", "--stage", "enhance", *words, expect=1)
+    assert f"has heard 1 of {len(spoken)} open speakers in training: {spoken[0]}" in told and "data.split" in told
+    assert not (made.exp.with_name("leak") / "config.yaml").exists()
+
+
+def test_the_papers_reading_runs_to_its_package_when_it_is_small(made: Place) -> None:
+    words = [x for setting in SHRUNK for x in ("--set", setting)]
+    roots = [x for d in ("data", "dump") for x in (f"--{d}dir", str(made.root / f"faithful_{d}"))]
+    config = str(DIRECTORY / "conf" / "faithful.yaml")
+    made.run("--nj", "1", "--config", config, "--tag", "faithful", "--corpus", "mini", *roots, *words)
+    exp = made.exp.with_name("faithful")
+    ceilings, ways = {"ibm", "ibm_frames", "unprocessed mixture"}, ("modularity", "known")
+    found = {f"{m}.{w}" for m in ("frames", "frames_of_mixtures", "bins") for w in ways} | {"frames_nt_xent.modularity"}
+    by_set: dict[str, set[str]] = {}
+    for row in parse((exp / "RESULTS.md").read_text()):
+        by_set.setdefault(row.test_set.split(":")[0], set()).add(row.tag)
+    assert by_set == {f"open_{n}": ceilings | found for n in (2, 3, 4, 5)}
+    (told,) = read_jsonl(exp / "enhanced_open_5" / "bins.modularity" / "clusters.jsonl")
+    assert 0 <= told["edge_share"] <= 1 and told["count"] >= 1
 
 
 @pytest.mark.parametrize(

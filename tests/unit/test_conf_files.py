@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,13 @@ def _packages(path: Path, place: Path) -> list[str]:
         save_package(place / name, build(raw["model"], path), raw["model"], "card")
         made += ["--set", f"pretrain.methods.{name}.package={place / name}"]
     return made
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, SEPARATION, MODULARITY], ids=lambda p: p.name)
+def test_every_config_that_a_recipe_names_is_there(recipe: Path) -> None:
+    told = "".join((recipe / name).read_text("utf-8") for name in ("run.sh", "README.md"))
+    named = set(re.findall(r"--config[ =](\S+\.yaml)", told)) | set(re.findall(r"^config=(\S+)", told, re.M))
+    assert len(named) > 1 and sorted(n for n in named if not (recipe / n).is_file()) == []
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)

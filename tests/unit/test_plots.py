@@ -45,6 +45,7 @@ FIGURES: dict[str, Callable[..., bytes]] = {
     "embeddings in a plane": lambda **o: plots.embeddings(BINS, LABELS, LABELS, VECTORS[..., :2], 1.0, 4e3, **o),
     "masks": lambda **o: plots.masks({"a": abs(VECTORS.T[:2].swapaxes(1, 2)), "b": BINS[None]}, BINS, 1.0, 4e3, **o),
     "gains of as many": lambda **o: plots.gains({"a": [1.0, 2.0], "b": [3.0, 4.0]}, **o),
+    "means": lambda **o: plots.means({"a": {"x": [1.0, 2.0], "y" * 40: [3.0]}, "b": {"x": [2.0]}}, "dB", **o),
     "gains": lambda **o: plots.gains({"a": [1.0, 2.0, 4.0], "a long name, " * 5: [3.0]}, **o),
 }
 
@@ -87,6 +88,8 @@ def test_values_that_are_not_finite_are_left_out_of_a_learning_curve() -> None:
         lambda path: plots.masks({"a": BINS}, BINS, 1.0, 4e3, path=path),
         lambda path: plots.gains({}, path=path),
         lambda path: plots.gains({"a": []}, path=path),
+        lambda path: plots.means({"a": {}}, "dB", path=path),
+        lambda path: plots.means({"a": {"x": []}}, "dB", path=path),
     ],
 )
 def test_a_figure_of_nothing_is_refused_and_writes_no_file(

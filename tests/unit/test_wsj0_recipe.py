@@ -14,20 +14,23 @@ from pse.data import wsj0_lists, wsj0_mix
 from pse.data.fixed import FixedMixtures
 from pse.data.scene import render_sources
 from pse.dsp.active_level import active_level
-from pse.errors import PseError
+from pse.errors import PseError, StageMissingError
 from pse.io import datadir, sound
 from pse.recipe.options import Context, add_arguments, context
-from pse.recipe.separation import corpus, features
+from pse.recipe.separation import corpus, features, training
 from tests.speech_toy import burst
 from tests.sphere_files import sphere
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "egs" / "wsj0_2mix_dc"
-# Set -> its utterances, by speaker; tr and cv are of the same speakers.
+# Set -> its utterances, two of one speaker; tr and cv are of the same speakers.
 UTTS = {
-    "tr": ["si_tr_s/01t/01ta0101", "si_tr_s/02c/02ca0101", "si_tr_s/40b/40ba0101"],
-    "cv": ["si_tr_s/01t/01ta0202", "si_tr_s/02c/02ca0202", "si_tr_s/40b/40ba0202"],
-    "tt": ["si_dt_05/050/050a0101", "si_et_05/440/440a0101", "si_et_05/441/441a0101"],
-}
+    "tr": [f"si_tr_s/{u[:3]}/{u}" for u in ("01ta0101", "02ca0101", "40ba0101", "40ba0103", "40ca0101")],
+    "cv": [f"si_tr_s/{u[:3]}/{u}" for u in ("01ta0202", "02ca0202", "40ba0202", "40ba0204", "40ca0202")],
+    "tt": [
+        "si_dt_05/050/050a0101", "si_et_05/440/440a0101", "si_et_05/441/441a0101", "si_dt_05/050/050a0102",
+        "si_dt_05/051/051a0101",
+    ],
+}  # fmt: skip
 
 
 def _line(utts: list[str], gains: tuple[float, ...]) -> str:
@@ -36,7 +39,7 @@ def _line(utts: list[str], gains: tuple[float, ...]) -> str:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A WSJ0 tree, and lists of two mixtures of two and one of three speakers for each set."""
+    """A WSJ0 tree, and lists of two mixtures of two speakers and one of three to five for each set."""
     rng, levels = np.random.default_rng(0), {}
     for utts in UTTS.values():
         for number, utt in enumerate(utts):
@@ -49,16 +52,20 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     lists = tmp_path / "lists"
     lists.mkdir()
     for part, utts in UTTS.items():
-        pairs = _line(utts[:2], (1.2, -1.2)) + _line(utts[1:], (0.3, -0.3))
+        pairs = _line(utts[:2], (1.2, -1.2)) + _line(utts[1:3], (0.3, -0.3))
         (lists / f"mix_2_spk_{part}.txt").write_text(pairs)
-        (lists / f"mix_3_spk_{part}.txt").write_text(_line(utts, (2.0, -2.0, 0.0)))
+        (lists / f"mix_3_spk_{part}.txt").write_text(_line(utts[2:], (2.0, -2.0, 0.0)))
+        if part != "tr":
+            (lists / f"mix_4_spk_{part}.txt").write_text(_line(utts[:4], (1.5, -1.5, 0.5, -0.5)))
+            (lists / f"mix_5_spk_{part}.txt").write_text(_line(utts, (1.4, -1.4, 0.4, -0.4, 0.0)))
     for name, powers in levels.items():
         (lists / f"activlev_{name}.txt").write_text("".join(f"{u} {p:.9g}\n" for u, p in powers.items()))
     sums = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in lists.iterdir()}
     monkeypatch.setattr(wsj0_mix, "SHA256", sums)
+    assert set(sums) == set(wsj0_lists.OF_RECIPES)
     monkeypatch.setattr(wsj0_lists, "NUM_BYTES", dict.fromkeys(sums, 0))
     original = wsj0_mix.read_published
-    counts = {"2": 2, "3": 1}
+    counts = {"2": 2, "3": 1, "4": 1, "5": 1}
 
     def read_published(path: Path) -> list[wsj0_mix.Entry]:
         part = Path(path).stem.split("_")
@@ -80,7 +87,8 @@ def _context(place: Path, *settings: str) -> Context:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     roots = [x for d in ("data", "dump", "exp") for x in (f"--{d}dir", str(place / d))]
-    tests = "{closed_2: {speech: closed}, open_2: {speech: open}, open_3: {speech: open, num_speakers: 3}}"
+    more = (f"{s}_{n}: {{speech: {s}, num_speakers: {n}}}" for s, n in (("open", 3), ("closed", 4), ("open", 5)))
+    tests = f"{{closed_2: {{speech: closed}}, open_2: {{speech: open}}, {', '.join(more)}}}"
     argv = [
         "--recipe", "separation", "--recipe_dir", str(DIRECTORY), "--corpus", "wsj0", "--wsj0_dir", str(place / "wsj0"),
         "--lists_dir", str(place / "lists"), "--set", "pretrain={}", "--set", f"mixture.tests={tests}", *roots,
@@ -100,7 +108,8 @@ def test_speech_levels_and_mixtures_are_those_of_the_lists(place: Path) -> None:
     _run(ctx)
     for name, part in (("train", "tr"), ("closed", "cv"), ("open", "tt")):
         assert sorted(datadir.read(ctx.data / name)["wav.scp"]) == sorted(u.split("/")[2] for u in UTTS[part])
-    for name, part, count in (("closed_2", "cv", 2), ("open_2", "tt", 2), ("open_3", "tt", 3)):
+    parts = {"closed_2": "cv", "open_2": "tt", "open_3": "tt", "closed_4": "cv", "open_5": "tt"}
+    for name, part, count in ((name, part, int(name[-1])) for name, part in parts.items()):
         mixtures = FixedMixtures(ctx.dump, name)
         entries = wsj0_mix.read_published(place / "lists" / f"mix_{count}_spk_{part}.txt")
         assert [s.id for s in mixtures.specs] == [e.id for e in entries]
@@ -128,12 +137,31 @@ def test_fixed_mixtures_to_train_on_and_those_of_validation_are_listed_ones(plac
     ("wanted", "told"),
     [
         ("open_2={speech: open, pairing: female}", "is a published list of 2 speakers each, and other mixtures"),
+        ("open_4={speech: open}", "is a published list of 4 speakers each, and other mixtures"),
+        ("open_2={speech: open, conditions: {rt60_s: [0.1, 0.4]}}", "and other mixtures are asked for"),
         ("closed_2={speech: open}", r"is a list of others than open speakers \(01ta0202"),
     ],
 )
 def test_a_set_with_the_name_of_a_list_has_to_be_that_list(place: Path, wanted: str, told: str) -> None:
     with pytest.raises(PseError, match=told):
         _run(_context(place, f"mixture.tests.{wanted}"))
+
+
+def test_nothing_is_drawn_under_the_name_of_a_list_that_is_not_there(place: Path) -> None:
+    ctx = _context(place)
+    _run(ctx)
+    (ctx.data / "lists" / "open_5.txt").unlink()
+    task = next(t for t in features.tasks(ctx) if t.name == "mixtures_open_5")
+    with pytest.raises(StageMissingError, match=r"lists/open_5.txt.*run ./run.sh --stage data"):
+        task.execute(ctx.config)
+
+
+@pytest.mark.parametrize("count", [4, 5])
+def test_training_on_listed_mixtures_that_have_no_list_is_refused(place: Path, count: int) -> None:
+    model = "{name: blstm_embedding, hidden_size: 4, num_layers: 1}"
+    method = f"{{objective: {{name: deep_clustering}}, model: {model}, mixtures: fixed, num_speakers: [2, {count}]}}"
+    with pytest.raises(PseError, match=f"no list of training mixtures of {count} speakers; leave mixtures: fixed out"):
+        training.check(_context(place, f"pretrain.methods={{dc: {method}}}").config)
 
 
 def test_audio_of_the_second_microphone_is_told_by_its_levels(place: Path) -> None:

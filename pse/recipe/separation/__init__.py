@@ -17,4 +17,5 @@ PLUGIN = Recipe(
     },
     training_stages=("pretrain", "finetune"),
     check="pse.recipe.separation.training:check",
+    check_data="pse.recipe.separation.heard:check",
 )

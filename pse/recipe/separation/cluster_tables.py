@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from pse.inference.package import heard_in
 from pse.io.jsonl import read_json, read_jsonl
 from pse.recipe.options import Context
 from pse.recipe.separation import count
@@ -43,7 +45,7 @@ def cluster_tables(ctx: Context) -> list[Extra]:
     for test, wanted in ctx.config.mixture.tests.items():
         lines = []
         for name, found in rows(ctx, test).items():
-            told = _clusters(ctx, test, found)
+            told = clusters_of(ctx, test, found)
             if told:
                 right = [float(t["count"] == wanted.num_speakers) for t in told]
                 share = f"{100 * sum(right) / len(right):.0f}" if estimates(ctx, found[0]) else "given"
@@ -55,7 +57,8 @@ def cluster_tables(ctx: Context) -> list[Extra]:
     return made
 
 
-def _clusters(ctx: Context, test: str, found: list[Condition]) -> list[dict[str, Any]]:
+def clusters_of(ctx: Context, test: str, found: list[Condition]) -> list[dict[str, Any]]:
+    """What is known of the clusters of each mixture of a row, of all its seeds."""
     paths = (place_of(ctx, c, test) / "clusters.jsonl" for c in found)
     return [line for path in paths if path.is_file() for line in read_jsonl(path)]
 
@@ -64,12 +67,19 @@ def _mean(values: list[float]) -> str:
     return f"{sum(values) / len(values):.3f}" if values else "-"
 
 
+def _heard(package: Path) -> str:
+    told = heard_in(package)
+    if told is None:
+        return "not told by the package"
+    return ", ".join(f"{len(speakers)} speakers of {corpus}" for corpus, speakers in sorted(told.items()))
+
+
 def ledger(ctx: Context) -> list[Extra]:
     """Which step is told what: labels of speakers, signals of sources, or nothing."""
     lines = []
     for stage in ("pretrain", "finetune"):
-        packed = {n: m for n, m in getattr(ctx.config, stage).methods.items() if m.package is not None}
-        lines += [[stage, name, "see its card", "-", str(method.package)] for name, method in packed.items()]
+        packed = {n: m.package for n, m in getattr(ctx.config, stage).methods.items() if m.package is not None}
+        lines += [[stage, n, f"see its card; heard: {_heard(p)}", "-", str(p)] for n, p in packed.items()]
         for system in (s for s in trainings(ctx, stage) if s.seed is None):
             method = method_of(ctx, system)
             judged = "speaker identity" if method.num_speakers == [1] else "source signals"

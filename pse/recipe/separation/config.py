@@ -27,6 +27,9 @@ from pse.training.config import TrainingConfig
 
 # The lists and levels of WSJ0-mix have two to five speakers.
 MOST_SPEAKERS = 5
+Quantity = Literal[
+    "eer", "si_sdr_i", "count_accuracy", "nmi", "modularity", "conductance", "edge_share", "isolated_share"
+]  # fmt: skip
 
 
 def _speakers(config: Any, *counts: int) -> None:
@@ -109,7 +112,7 @@ class MixtureConfig:
     spread_db: the louder of two speakers is up to this much louder. max_duration_s: of a mixture of a fixed
     set, which is no longer than its shortest utterance. num_valid, num_train: mixtures of validation, and of each
     number of speakers for methods with `mixtures: fixed` (on wsj0 those of the lists). tests: the sets that
-    are separated and scored, by name; those of the published lists are closed_2, open_2, closed_3 and open_3.
+    are separated and scored, by name; those of the published lists are closed_2 to closed_5 and open_2 to open_5.
     """
 
     seed: int = 0
@@ -261,13 +264,18 @@ class PaperConfig:
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Stage report: examples on the listening page, and the paper's numbers."""
+    """Stage report: examples on the listening page, the paper's numbers, and quantities to draw by system.
+
+    study: see pse.recipe.separation.study; eer is of training, all others of each test set.
+    """
 
     num_examples: int = 4
+    study: list[Quantity] = field(default_factory=list)
     paper: list[PaperConfig] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         within(self, 0, math.inf, "num_examples")
+        unique("study", self.study)
 
 
 @dataclass(frozen=True)

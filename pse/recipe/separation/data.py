@@ -17,10 +17,9 @@ REMAKE = "run ./run.sh --stage corpus --stop_stage corpus --force"
 FILES = ("wav.scp", "utt2spk", "spk2utt", "utt2dur")
 # The published sets: validation on the closed speakers' mixtures, tests on both.
 PARTS = {"train": "tr", "closed": "cv", "open": "tt"}
-LISTED = {
-    "valid": (2, "cv"), "closed_2": (2, "cv"), "open_2": (2, "tt"), "closed_3": (3, "cv"), "open_3": (3, "tt"),
-    "train_2": (2, "tr"), "train_3": (3, "tr"),
-}  # fmt: skip
+LISTED = {"valid": (2, "cv"), "train_2": (2, "tr"), "train_3": (3, "tr")} | {
+    f"{speech}_{count}": (count, PARTS[speech]) for count in (2, 3, 4, 5) for speech in ("closed", "open")
+}
 
 
 def tasks(ctx: Context) -> list[Task]:
@@ -136,7 +135,10 @@ def cut(ctx: Context, found: dict[str, str], config: Any) -> dict[str, list[Reco
 
 
 def _published(root: Path, lists: Path) -> dict[str, list[Recording]]:
-    """What the lists of two and three speakers use. Raises PseError that counts missing utterances by disc."""
+    """What the lists of two and three speakers use, and those of more use nothing else.
+
+    Raises PseError that counts missing utterances by disc.
+    """
     from pse.corpora import wsj0
     from pse.data import wsj0_mix
 

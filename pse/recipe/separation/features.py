@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pse.data.conditions import Conditions
 from pse.errors import PseError, first_three
 from pse.recipe.material import cache_task
 from pse.recipe.options import Context
 from pse.recipe.separation.config import SetConfig
+from pse.recipe.separation.data import LISTED
 from pse.recipe.separation.layout import (
     DIGITS,
     NOISE_SETS,
@@ -96,7 +98,8 @@ def _mixtures(ctx: Context, name: str) -> Task:
     else:
         speech = valid_speech(ctx) if name == VALID else "train"
     published = ctx.data / "lists" / f"{name}.txt"
-    listed = (published,) if published.is_file() else ()
+    # By name, not by what lies there: nothing else may be drawn under the name of a list.
+    listed = (published,) if ctx.config.corpus.name == "wsj0" and name in LISTED else ()
 
     def run(config: Any) -> None:
         from pse.data.fixed import write_fixed
@@ -114,7 +117,8 @@ def _mixtures(ctx: Context, name: str) -> Task:
     heard = () if wanted is None else noise_files(ctx, wanted.conditions, NOISE)
     inputs = (*cache_files(ctx, speech), *listed, *heard)
     reads = ("sample_rate", "mixture")
-    return Task(f"mixtures_{name}", "features", reads, inputs, outputs, ctx.dump, run, "features", wave=2)
+    made_by = "data" if listed else "features"
+    return Task(f"mixtures_{name}", "features", reads, inputs, outputs, ctx.dump, run, made_by, wave=2)
 
 
 def _drawn(ctx: Context, config: Any, name: str, speech: str, wanted: SetConfig | None) -> Iterator[Any]:
@@ -149,7 +153,8 @@ def _described(ctx: Context, config: Any, name: str, speech: str, published: Pat
     if name == VALID:
         entries = entries[: config.mixture.num_valid]
     count = len(entries[0].paths)
-    if wanted is not None and (wanted.num_speakers, wanted.pairing, wanted.speakers) != (count, "whole", None):
+    asked = wanted and (wanted.num_speakers, wanted.pairing, wanted.speakers, wanted.conditions)
+    if asked and asked != (count, "whole", None, Conditions()):
         what = f"is a published list of {count} speakers each, and other mixtures are asked for"
         raise PseError(what, f"mixture.tests.{name}", "give the set another name")
     spoken = voices(ctx, speech)

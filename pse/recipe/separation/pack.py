@@ -8,6 +8,7 @@ from typing import Any
 from pse.recipe import reporting
 from pse.recipe.options import Context
 from pse.recipe.separation import count
+from pse.recipe.separation.heard import heard_by
 from pse.recipe.separation.layout import (
     System,
     conditions,
@@ -52,7 +53,7 @@ def pack(ctx: Context, config: Any, system: System) -> None:
     model = load(model_of(ctx, system), directory(ctx, system))
     save_package(
         ctx.exp / "package" / system.name, model, model_of(ctx, system)[0], card(ctx, config, system, model),
-        counting=count.packed_with(ctx, system),
+        counting=count.packed_with(ctx, system), heard=heard_by(ctx, system),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pse.recipe import reporting
 from pse.recipe.options import Context
-from pse.recipe.separation import cluster_tables, count, figures, prosody, results
+from pse.recipe.separation import cluster_tables, count, figures, prosody, results, study
 from pse.recipe.separation.layout import conditions, model_of, rows, scored
 from pse.recipe.separation.score import scores_of
 from pse.recipe.separation.separate import place_of
@@ -40,7 +40,7 @@ def make_report(ctx: Context, config: Any, table: Path, page: Path) -> None:
     found, notes = results.result_rows(ctx)
     extras = [
         *results.sex_tables(ctx), *results.paper_table(ctx), *cluster_tables.count_table(ctx),
-        *cluster_tables.cluster_tables(ctx), *cluster_tables.ledger(ctx), *prosody.tables(ctx),
+        *cluster_tables.cluster_tables(ctx), *study.eer_table(ctx), *cluster_tables.ledger(ctx), *prosody.tables(ctx),
     ]  # fmt: skip
     about, command = facts(), reporting.command(ctx)
     first, last = found[0].test_set, found[-1].test_set
@@ -53,6 +53,7 @@ def make_report(ctx: Context, config: Any, table: Path, page: Path) -> None:
     sections = [
         *(_table(found, title) for title in dict.fromkeys(r.test_set for r in found)),
         *(report.Table(e.heading, e.headings, e.rows) for e in extras),
+        report.Figures("What is compared", study.pictures(ctx), "Means with their 95 % confidence intervals"),
         *(_boxes(ctx, test, names) for test, names in order.items()),
         *(_embeddings(ctx, test, names) for test, names in order.items()),
         *(_examples(ctx, config, test, names) for test, names in order.items()),

@@ -12,6 +12,7 @@ from pse.errors import PseError
 from pse.inference.package import packaged_config
 from pse.recipe import fitting
 from pse.recipe.options import Context
+from pse.recipe.separation.data import LISTED
 from pse.recipe.separation.layout import (
     DIGITS,
     MIXING,
@@ -79,8 +80,17 @@ def _check_method(config: Any, stage: str, name: str, method: Any) -> None:
         fix = "name one that does, e.g. deep_clustering"
         raise PseError(f"objective {objective!r} trains no separation", place, fix)
     bound = bind(plugin.Options, options, place)
+    _check_lists(config, method, place)
     mapping = _model_of(known, method) or config.pretrain.model
     _check_model(config, mapping, place, plugin, bound, method)
+
+
+def _check_lists(config: Any, method: Any, place: str) -> None:
+    """Refuse fixed mixtures of WSJ0 that no published list describes. Raises PseError."""
+    unlisted = [count for count in method.num_speakers if f"{TRAIN}{count}" not in LISTED]
+    if config.corpus.name == "wsj0" and method.mixtures == "fixed" and unlisted:
+        fix = "leave mixtures: fixed out, so that they are drawn, or set num_speakers: [2, 3]"
+        raise PseError(f"there is no list of training mixtures of {unlisted[0]} speakers", f"{place}.mixtures", fix)
 
 
 def _check_start(known: dict[str, Any], name: str, place: str) -> None:
