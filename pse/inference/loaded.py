@@ -133,11 +133,6 @@ def separate(
     return _model(model, "separate").separate(x, sample_rate=sample_rate, num_speakers=num_speakers)
 
 
-def network_of(model: Any) -> Any:
-    """The network of a loaded model; any other model is one."""
-    return model.network if isinstance(model, LoadedModel) else model
-
-
 def _model(model: str | Path | LoadedModel | None, task: str) -> LoadedModel:
     if isinstance(model, LoadedModel):
         return model

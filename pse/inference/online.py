@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -9,8 +11,7 @@ from pse.clustering.options import Clustering
 from pse.dsp.stft import Analysis, Synthesis
 from pse.errors import PseError
 from pse.inference.clustering import SegmentMasks, cluster_masks, masked
-from pse.inference.loaded import LoadedModel, network_of
-from pse.models.base import Model, Output
+from pse.models.base import Model, Output, network_of
 from pse.models.embedding import EmbeddingModel
 
 
@@ -22,7 +23,7 @@ class OnlineSeparator(Model):
     or has nodes that are not bins, and for another mode than online.
     """
 
-    def __init__(self, net: EmbeddingModel | LoadedModel, num_speakers: int, how: Clustering | None = None) -> None:
+    def __init__(self, net: Any, num_speakers: int, how: Clustering | None = None) -> None:
         net = network_of(net)
         super().__init__(net.sample_rate, net.normalize)
         if getattr(net, "slots", 0) or getattr(net, "node_shape", (1, 1)) != (1, 1):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from pse.errors import PseError
-from pse.inference.loaded import LoadedModel, network_of
-from pse.models.base import Model
+from pse.models.base import Model, network_of
 from pse.models.conv_tasnet import ConvTasNet
 from pse.models.gru_mask import GRUMask
 from pse.models.snr_predictor import SNRPredictor
@@ -26,10 +27,11 @@ class Stream:
     signal; each sample waits for `latency_samples` of input, its own included. Audio is [T] or
     [C, T], NumPy or torch, floating point in [-1, 1], the same from chunk to chunk, and comes out as
     it went in: [.., T], or [.., S, T] from a model that separates S sources. An SNR predictor gives
-    its ratios in dB, [.., F]. Raises PseError for a model that is not causal and for another rate.
+    its ratios in dB, [.., F]. model: a network, or a loaded one. Raises PseError for a model that is
+    not causal and for another rate.
     """
 
-    def __init__(self, model: Model | LoadedModel, sample_rate: int) -> None:
+    def __init__(self, model: Any, sample_rate: int) -> None:
         model = network_of(model)
         if not model.causal:
             what = f"the model needs the whole signal ({', '.join(_reasons(model))})"

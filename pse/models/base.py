@@ -41,6 +41,11 @@ class Streamer(Protocol):
         """The rest [B, S, T'] when a signal of at least one sample has ended."""
 
 
+def network_of(model: Any) -> Any:
+    """The network of a `LoadedModel`; any other model is one."""
+    return getattr(model, "network", model)
+
+
 class Model(nn.Module, ABC):
     """A network on waveforms. A subclass writes `process`; `forward` takes care of the level.
 

@@ -42,7 +42,7 @@ def tasks(ctx: Context) -> list[Task]:
         print(f"{len(names)} models packed in {ctx.exp / 'package'}", flush=True)
         closing(ctx)
 
-    reads = (*model_keys(ctx), "snr_predictor.model", "seed", "num_seeds", "corpus.name", "sample_rate")
+    reads = (*model_keys(ctx), "snr_predictor.model", "seed", "num_seeds", "corpus.name", "sample_rate", "mixture.snr_db")
     return [Task("packages", "pack", reads, (*weights, *scores), outputs, ctx.exp, run, made_by="score")]
 
 
