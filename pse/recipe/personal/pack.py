@@ -42,7 +42,8 @@ def tasks(ctx: Context) -> list[Task]:
         print(f"{len(names)} models packed in {ctx.exp / 'package'}", flush=True)
         closing(ctx)
 
-    reads = (*model_keys(ctx), "snr_predictor.model", "seed", "num_seeds", "corpus.name", "sample_rate", "mixture.snr_db")
+    keys = ("snr_predictor.model", "seed", "num_seeds", "corpus.name", "sample_rate", "mixture.snr_db")
+    reads = (*model_keys(ctx), *keys)
     return [Task("packages", "pack", reads, (*weights, *scores), outputs, ctx.exp, run, made_by="score")]
 
 
