@@ -16,6 +16,7 @@ from pse.inference.package import save_package
 from pse.models.base import Output, build
 from pse.recipe.options import Context, add_arguments, context
 from pse.recipe.personal.config import PersonalConfig
+from pse.recipe.separation import report
 from pse.recipe.separation.layout import rows
 from pse.recipe.separation.training import check
 from pse.registry import find
@@ -61,6 +62,8 @@ def test_every_config_of_separation_can_run_and_has_a_condition_for_each_number_
     check(ctx.config)
     for cell in ctx.config.report.paper:
         assert cell.condition in rows(ctx, cell.test), cell
+    # An encoder of voices has nobody to separate, and no report of it.
+    assert any(t.stage == "report" for t in report.tasks(ctx)) is (path.stem != "voice")
 
 
 def _packages(path: Path, place: Path) -> list[str]:

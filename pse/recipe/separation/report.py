@@ -27,6 +27,9 @@ def tasks(ctx: Context) -> list[Task]:
     shown += [p for t in (*count.tasks(ctx), *studies) for p in t.outputs]
     shared = ("corpus.name", "seed", "num_seeds", "sample_rate", "mixture.tests", "score.metrics")
     reads = ("report", "count", "prosody", *models, *shared)
+    if not scored(ctx):
+        # An encoder of voices separates nobody: its tests are of one speaker.
+        return studies
     made = Task("report", "report", reads, tuple(shown), (table, page), ctx.exp, run, made_by="score", wave=1)
     return [*studies, made]
 
