@@ -15,6 +15,10 @@ _LAZY = {
     "separate": "pse.inference.loaded",
     "SeparateSpeech": "pse.inference.separate_speech",
     "personalize": "pse.personalize.pipeline",
+    "listen": "pse.commands.listen",
+    "report": "pse.commands.report",
+    "export": "pse.commands.export",
+    "pack": "pse.inference.package:save_package",
     "Stream": "pse.inference.streaming",
     "OnlineSeparator": "pse.inference.online",
 }
@@ -22,7 +26,8 @@ _LAZY = {
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        module, _, other = _LAZY[name].partition(":")
+        return getattr(importlib.import_module(module), other or name)
     raise AttributeError(f"module 'pse' has no attribute {name!r}")
 
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pse.errors import PseError
-from pse.inference.builtin import CHOICES, package
+from pse.inference.builtin import CHOICES
+
+if TYPE_CHECKING:
+    from pse.inference.export import Exported, Format
+    from pse.inference.loaded import LoadedModel
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,16 +27,7 @@ def main(argv: Sequence[str]) -> int:
         "--streaming", action="store_true", help="one block and the states instead of a whole signal: causal models"
     )
     args = parser.parse_args(argv)
-    if args.output.is_dir():
-        raise PseError("is a directory, a file is needed", args.output, "choose another --output")
-
-    from pse.inference.export import export
-    from pse.inference.package import load_network
-    from pse.io.atomic import writing
-
-    made = export(load_network(package(args.model)), args.form, args.streaming)
-    with writing(args.output, "wb") as file:
-        file.write(made.content)
+    made = export(args.model, args.output, form=args.form, streaming=args.streaming)
     print(f"{args.output}  {len(made.content) / 1e6:.2f} MB, {', '.join(f'{k} {v}' for k, v in made.facts.items())}")
     lengths = made.lengths_samples
     print(
@@ -41,3 +37,27 @@ def main(argv: Sequence[str]) -> int:
     for title, shapes in (("inputs", made.inputs), ("outputs", made.outputs)):
         print(f"{title:<8}" + ", ".join(f"{name} {shape}".replace("'", "") for name, shape in shapes.items()))
     return 0
+
+
+def export(
+    model: str | Path | LoadedModel, output: str | Path, *, form: Format = "onnx", streaming: bool = False
+) -> Exported:
+    """Write a model as an ONNX or TorchScript file whose output was compared with the model's.
+
+    model: built-in name, package directory, hub address, or a loaded one. streaming: one block and the states instead
+    of a whole signal. Returns what was written, with its largest difference from the model. Raises PseError for a model
+    that has no such graph, or whose graph differs: nothing is written; EnvironmentFault without the packages.
+    """
+    from pse.inference.export import export as graph
+    from pse.inference.loaded import LoadedModel, load_model
+    from pse.io.atomic import writing
+
+    output = Path(output)
+    if output.is_dir():
+        raise PseError("is a directory, a file is needed", output, "name a file for the output")
+    if form not in ("onnx", "torchscript"):
+        raise PseError(f"{form!r} is no form of a file", "form", "give 'onnx' or 'torchscript'")
+    made = graph((model if isinstance(model, LoadedModel) else load_model(model)).network, form, streaming)
+    with writing(output, "wb") as file:
+        file.write(made.content)
+    return made

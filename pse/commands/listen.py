@@ -7,12 +7,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pse.commands.files import add_model, add_overwrite, need_free
 from pse.errors import PseError
+from pse.inference.builtin import DEFAULTS
 
 TICK_S = 0.1
 
@@ -25,20 +26,42 @@ def main(argv: Sequence[str]) -> int:
 
         print(devices())
         return 0
-    _check(args)
+    listen(
+        args.input, args.output, model=args.model, block_ms=args.block_ms, input_device=args.input_device,
+        output_device=args.output_device, save=args.save, overwrite=args.overwrite,
+    )  # fmt: skip
+    return 0
+
+
+def listen(
+    input: str | Path | None = None, output: str | Path | None = None, *, model: str | Path = DEFAULTS["enhance"],
+    block_ms: float = 10.0, input_device: int | str | None = None, output_device: int | str | None = None,
+    save: str | Path | None = None, overwrite: bool = False,
+) -> None:  # fmt: skip
+    """Hear a causal model between microphone and headphones until Ctrl-C; of an input file, write what would be heard.
+
+    model: built-in name, package directory or hub address. block_ms: 1 to 1000. input_device, output_device: as
+    `pse listen --list_devices` names them. save: a WAV file for what was heard. Prints latency and load. Raises
+    PseError for a model that is not causal and for options that do not go together, EnvironmentFault when a device
+    goes away.
+    """
+    source, target, kept = (None if p is None else Path(p) for p in (input, output, save))
+    _check(source, target, kept, block_ms, {"input_device": input_device, "output_device": output_device}, overwrite)
 
     import torch
 
     from pse.inference.loaded import load_model
 
+    network, threads = load_model(model).network, torch.get_num_threads()
     # The pieces are too small to share.
     torch.set_num_threads(1)
-    model = load_model(args.model).network
-    if args.input is not None:
-        listen_to_file(model, args.input, args.output, args.block_ms)
-    else:
-        listen_live(model, args.block_ms, args.input_device, args.output_device, args.save)
-    return 0
+    try:
+        if source is not None and target is not None:
+            listen_to_file(network, source, target, block_ms)
+        else:
+            listen_live(network, block_ms, input_device, output_device, kept)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,25 +82,28 @@ def _device(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
 
-def _check(args: argparse.Namespace) -> None:
+def _check(
+    source: Path | None, target: Path | None, save: Path | None, block_ms: float, devices: Mapping[str, Any],
+    overwrite: bool,
+) -> None:  # fmt: skip
     """Raise PseError for what does not go together, before anything is loaded."""
-    if not 1.0 <= args.block_ms <= 1000.0:
-        raise PseError(f"{args.block_ms:g} ms is no length of a block", "--block_ms", "give 1 to 1000")
-    live = [n for n in ("input_device", "output_device", "save") if getattr(args, n) is not None]
-    if args.input is None and args.output is not None:
+    if not 1.0 <= block_ms <= 1000.0:
+        raise PseError(f"{block_ms:g} ms is no length of a block", "--block_ms", "give 1 to 1000")
+    live = [n for n, given in {**devices, "save": save}.items() if given is not None]
+    if source is None and target is not None:
         raise PseError("is for a file that is read", "--output", "name one, or use --save")
-    if args.input is not None and live:
+    if source is not None and live:
         raise PseError("is for the microphone", f"--{live[0]}", "leave it out, or leave the input out")
-    if args.input is not None and args.output is None:
-        raise PseError("needs a place for its result", args.input, "add -o out.wav")
-    target = args.save if args.input is None else args.output
-    if target is None:
+    if source is not None and target is None:
+        raise PseError("needs a place for its result", source, "add -o out.wav")
+    written = save if source is None else target
+    if written is None:
         return
-    if target.suffix.lower() != ".wav":
-        raise PseError("is no name of a WAV file", target, "use .wav")
-    if args.input is not None and args.input.exists() and target.exists() and args.input.samefile(target):
-        raise PseError("would be overwritten by its own result", target, "choose another --output")
-    need_free(target, overwrite=args.overwrite)
+    if written.suffix.lower() != ".wav":
+        raise PseError("is no name of a WAV file", written, "use .wav")
+    if source is not None and source.exists() and written.exists() and source.samefile(written):
+        raise PseError("would be overwritten by its own result", written, "choose another --output")
+    need_free(written, overwrite=overwrite)
 
 
 def listen_to_file(model: Any, source: Path, target: Path, block_ms: float) -> None:

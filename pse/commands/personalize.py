@@ -14,7 +14,7 @@ from pse.inference.builtin import CHOICES, DEFAULTS, SIZES
 def main(argv: Sequence[str]) -> int:
     """Look at the recordings, train on them, check the result against the base, pack it."""
     parser = argparse.ArgumentParser(prog="pse personalize", description=__doc__)
-    parser.add_argument("noisy", type=Path, help="directory of recordings of one person, or one recording")
+    parser.add_argument("noisy", type=Path, help="recordings of one person: a directory, a wav.scp, or one file")
     parser.add_argument("-o", "--output", type=Path, required=True, help="directory for the model")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--base", metavar="NAME|DIR", help=f"the model to start from: {CHOICES} "
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     ):  # fmt: skip
         default = DEFAULTS[task]
         parser.add_argument(f"--{name}", default=default, metavar="NAME|DIR", help=f"{what} (default: {default})")
-    parser.add_argument("--clean", type=Path, help="recordings of the same person without noise, file or directory")
+    parser.add_argument("--clean", type=Path, help="recordings of the same person without noise, likewise")
     parser.add_argument("--noise_dir", type=Path, help="noises; when not given, some are synthesised, others taken "
                         "from between the words")  # fmt: skip
     parser.add_argument("--minutes", type=float, default=10.0, help="of training (default: 10)")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,31 +24,65 @@ from pse.inference.builtin import DEFAULTS
 def main(argv: Sequence[str]) -> int:
     """Write the page of recordings; a first argument that is an option, and --recipe: run the stage of a recipe."""
     if argv and argv[0].startswith("-") and any(word.split("=")[0] == "--recipe" for word in argv):
-        from pse.commands.stages import report
+        from pse.commands import stages
 
-        return report(argv)
+        return stages.report(argv)
     args = _parser().parse_args(argv)
-    if args.max_files < 1:
-        raise PseError(f"{args.max_files} recordings make no page", "--max_files", "give 1 or more")
-    output = args.output or args.directory[-1] / "report.html"
-    if output.is_dir():
-        raise PseError("is a directory, a file is needed", output, "give -o page.html")
-    need_free(output, overwrite=args.overwrite)
+    made = report(
+        args.directory, args.output, reference=args.reference, predictor=args.predictor, max_files=args.max_files,
+        overwrite=args.overwrite,
+    )  # fmt: skip
+    for note in made.notes:
+        print(f"note: {note}", file=sys.stderr, flush=True)
+    shown, size = f"{made.num_shown} of {made.num_recordings} recordings", made.page.stat().st_size / 1e6
+    print(f"{made.page}  ({size:.1f} MB, {shown} to listen to)", flush=True)
+    return 1 if made.unreadable else 0
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A page of recordings: its file, how many can be listened to and how many there are, what is missing or has other
+    lengths than the rest, and which files could not be read."""
+
+    page: Path
+    num_shown: int
+    num_recordings: int
+    notes: list[str]
+    unreadable: list[str]
+
+
+def report(
+    directories: str | Path | Sequence[str | Path], output: str | Path | None = None, *,
+    reference: str | Path | None = None, predictor: str | Path | None = None, max_files: int = 20,
+    overwrite: bool = False,
+) -> Reported:  # fmt: skip
+    """Make one page to hear, see and compare recordings and what models made of them.
+
+    directories: of the recordings, of what one model made of them, of what another did. output: report.html in the
+    last one when not given. reference: of clean speech of the same names. predictor: of frame SNRs, built-in name or
+    package; the built-in one when not given. max_files: how many can be listened to; all are measured. Raises
+    PseError where there is nothing to compare, and for a page that is there unless `overwrite`.
+    """
+    places = [Path(d) for d in ([directories] if isinstance(directories, (str, Path)) else directories)]
+    if not places:
+        raise PseError("no directory is given", "report", "name one with recordings")
+    if max_files < 1:
+        raise PseError(f"{max_files} recordings make no page", "--max_files", "give 1 or more")
+    page = Path(output or places[-1] / "report.html")
+    if page.is_dir():
+        raise PseError("is a directory, a file is needed", page, "give -o page.html")
+    need_free(page, overwrite=overwrite)
 
     from pse.commands.matching import match, references
     from pse.commands.report_page import gather, write_page
     from pse.scoring.comparison import Judge, metrics_here
 
-    matched = match(args.directory)
-    clean = references(args.reference, matched.recordings, args.directory[0]) if args.reference else {}
-    judge = Judge(_predictor(args.predictor), metrics_here())
-    gathered = gather(matched, clean, judge, args.max_files)
-    for note in gathered.notes:
-        print(f"note: {note}", file=sys.stderr, flush=True)
-    shown = write_page(output, gathered, judge)
-    size = output.stat().st_size / 1e6
-    print(f"{output}  ({size:.1f} MB, {shown} of {len(matched.recordings)} recordings to listen to)", flush=True)
-    return 1 if gathered.unreadable else 0
+    matched = match(places)
+    clean = references(Path(reference), matched.recordings, places[0]) if reference else {}
+    judge = Judge(_predictor(predictor), metrics_here())
+    gathered = gather(matched, clean, judge, max_files)
+    shown = write_page(page, gathered, judge)
+    return Reported(page, shown, len(matched.recordings), gathered.notes, gathered.unreadable)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _predictor(given: str | None) -> Any:
+def _predictor(given: str | Path | None) -> Any:
     """The model of frame SNR, None where none was given or is built in. Raises PseError for one of something else."""
     from pse.inference import builtin
 

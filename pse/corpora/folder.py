@@ -12,8 +12,9 @@ from pse.corpora.manifest import Row, read_manifest, split_name
 from pse.corpora.naming import name_fault, safe, unique_ids
 from pse.errors import PseError, first_three
 from pse.io import audio
+from pse.io.tables import read_table
 
-__all__ = ["FORMATS", "PLUGIN", "halves", "scan"]
+__all__ = ["FORMATS", "PLUGIN", "halves", "scan", "scan_list"]
 FORMATS = frozenset(
     ".wav .flac .ogg .oga .opus .mp3 .aiff .aif .aifc .au .snd .caf .w64 .rf64 .sph .nist .voc .avr .paf".split()
 )
@@ -51,8 +52,24 @@ def scan(
     if not total:
         raise PseError(f"holds no audio file ({', '.join(sorted(FORMATS))})", root, "check the path")
     faults += [f"{row.path}: {fault}" for row in rows if (fault := name_fault(row.path))]
-    found, unusable = _checked(_drafts([row for row in rows if not name_fault(row.path)], root), min_duration_s)
-    faults += unusable
+    drafts = _drafts([row for row in rows if not name_fault(row.path)], root)
+    found = _usable(drafts, faults, total, root, min_duration_s, skip_bad)
+    return _with_split(found, root, seed, shares)
+
+
+def scan_list(table: str | Path, min_duration_s: float = 1.0, skip_bad: bool = False) -> list[Recording]:
+    """The recordings of one person that a wav.scp lists (id and path), sorted by id, checked as `scan` does it."""
+    table = Path(table)
+    drafts = [Recording(safe(key), Path(place), "me", 0.0) for key, place in read_table(table).items()]
+    return _usable(drafts, [], len(drafts), table, min_duration_s, skip_bad)
+
+
+def _usable(
+    drafts: list[Recording], faults: list[str], total: int, root: Path, min_duration_s: float, skip_bad: bool
+) -> list[Recording]:
+    """Those of the drafts that can be used, by id. Raises PseError for the others, unless they may be left out."""
+    found, unusable = _checked(drafts, min_duration_s)
+    faults = faults + unusable
     if faults and (not skip_bad or not found):
         fix = "mend or remove them, or leave them out with skip_bad" if found else "mend them"
         raise refusal(faults, total, root, fix)
@@ -60,7 +77,7 @@ def scan(
         short = [f.removeprefix(f"{root}/") for f in faults]
         tell(f"{root}: {len(faults)} of {total} files are left out: {first_three(short)}")
     check_ids(found, root)
-    return _with_split(sorted(found, key=lambda r: r.id), root, seed, shares)
+    return sorted(found, key=lambda r: r.id)
 
 
 def _read_layout(root: Path) -> tuple[list[Row], list[str]]:

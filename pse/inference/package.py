@@ -21,7 +21,7 @@ FORMAT = 1
 
 
 def save_package(
-    directory: Path,
+    directory: str | Path,
     model: Any,
     model_config: Mapping[str, Any],
     card: str,
@@ -36,7 +36,7 @@ def save_package(
     """
     from pse.io.tensors import write_tensors
 
-    with writing_dir(directory) as new:
+    with writing_dir(Path(directory)) as new:
         write_tensors(new / WEIGHTS, model.state_dict())
         config = {"format": FORMAT, "model": dict(model_config)} | ({"counting": dict(counting)} if counting else {})
         config |= {"heard": dict(heard)} if heard else {}

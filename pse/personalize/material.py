@@ -51,12 +51,13 @@ class Recordings:
 
 
 def read_recordings(place: Path, sample_rate: int, longest_s: float = LONGEST_S) -> Recordings:
-    """The recordings below a directory, or those of one file, mono at `sample_rate` Hz.
+    """The recordings below a directory, those that a wav.scp lists, or one file, mono at `sample_rate` Hz.
 
     What is corrupt, silent or shorter than a second is left out and told. Of more than longest_s the first ones are
     taken. Raises PseError where nothing is left.
     """
-    if place.is_file():
+    listed = place.suffix == ".scp"
+    if place.is_file() and not listed:
         samples, own_hz = audio.read(place)
         silent, clipped = _faults(samples, own_hz)
         if len(samples) < SHORTEST_S * own_hz or silent:
@@ -68,7 +69,11 @@ def read_recordings(place: Path, sample_rate: int, longest_s: float = LONGEST_S)
     read: dict[str, np.ndarray] = {}
     distorted = set()
     left_s = longest_s
-    for recording in folder.scan(place, min_duration_s=SHORTEST_S, skip_bad=True, shares={"train": 1.0}):
+    if listed:
+        scanned = folder.scan_list(place, SHORTEST_S, skip_bad=True)
+    else:
+        scanned = folder.scan(place, min_duration_s=SHORTEST_S, skip_bad=True, shares={"train": 1.0})
+    for recording in scanned:
         if left_s < SHORTEST_S:
             break
         own = recording.sample_rate

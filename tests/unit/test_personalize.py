@@ -119,6 +119,23 @@ def test_what_is_silent_short_or_damaged_is_left_out_and_one_file_is_enough(tmp_
         read_recordings(tmp_path / "a", RATE)
 
 
+def test_a_list_names_recordings_that_lie_anywhere(tmp_path: Path) -> None:
+    audio.write(tmp_path / "a" / "take.wav", voice(3), RATE)
+    audio.write(tmp_path / "b" / "take.flac", voice(4, 1), RATE)
+    audio.write(tmp_path / "b" / "not listed.wav", voice(9, 2), RATE)
+    listed = tmp_path / "wav.scp"
+    listed.write_text(f"one {tmp_path}/a/take.wav\ntwo {tmp_path}/b/take.flac\nthree {tmp_path}/gone.wav\n")
+    found = read_recordings(listed, RATE)
+    assert {n: len(x) for n, x in found.samples.items()} == {"one": 3 * RATE, "two": 4 * RATE}
+    assert sum(map(len, (c.ids for c in parts(found.samples, RATE, 0, "test").values()))) > 2
+    listed.write_text(f"three {tmp_path}/gone.wav\n")
+    with pytest.raises(PseError, match=r"gone\.wav"):
+        read_recordings(listed, RATE)
+    listed.write_text("")
+    with pytest.raises(PseError, match="is empty"):
+        read_recordings(listed, RATE)
+
+
 def test_no_more_is_read_than_there_is_room_for(tmp_path: Path) -> None:
     for number in range(3):
         audio.write(tmp_path / "a" / f"{number}.wav", voice(4, number), RATE)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import re
 import runpy
 import shutil
@@ -14,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import pse
+from pse import cli
 from pse.inference import builtin
 from pse.inference.separate_speech import SeparateSpeech
 from pse.io import audio
@@ -35,6 +39,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(sys.modules, "huggingface_hub", module)
     rng = np.random.default_rng(0)
     audio.write(tmp_path / "noisy.wav", rng.uniform(-0.5, 0.5, (2, 16000)), 16000)
+    for name in ("recordings", "mine_cleaned"):
+        audio.write(tmp_path / name / "noisy.wav", rng.uniform(-0.5, 0.5, 16000), 16000)
     audio.write(tmp_path / "talk.wav", rng.uniform(-0.5, 0.5, 9000), 8000)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -56,7 +62,20 @@ def test_the_examples_of_the_page_run(place: Path, monkeypatch: pytest.MonkeyPat
     assert len(blocks) >= 6 and made["cleaned"].shape == (2, 16000)
     assert np.abs(made["residual"]).max() < 1e-5 and [w.shape for w in made["waves"]] == [(1, 9000)] * 2
     assert len(made["first"]) + sum(map(len, made["rest"])) == 16000
-    assert audio.probe(place / "cleaned.wav").num_samples == 16000
+    assert audio.probe(place / "cleaned.wav").num_samples == audio.probe(place / "heard.wav").num_samples == 16000
+    assert (place / "live.pt").is_file() and made["page"].read_text("utf-8").count("<audio") >= 2
+    assert pse.load_model("trained").network.state_dict().keys() == made["network"].state_dict().keys()
+
+
+def test_commands_and_functions_have_the_same_names_and_options() -> None:
+    verbs = {verb: getattr(pse, verb) for verb in ("report", "export", "listen")}
+    for verb, function in (verbs | {"personalize": pipeline.personalize}).items():
+        parameters = set(inspect.signature(function).parameters)
+        with contextlib.redirect_stdout(io.StringIO()) as told:
+            cli.main([verb, "--help"])
+        options = set(re.findall(r"--(\w+)", told.getvalue())) - {"help", "recipe", "list_devices"}
+        known_otherwise = {"onnx", "torchscript"} if verb == "export" else set()
+        assert options - known_otherwise <= parameters, verb
 
 
 def test_arguments_that_the_page_says_are_not_taken_are_not() -> None:
