@@ -131,6 +131,8 @@ def decode(
         samples, rate = sound.read(path)
     except PseError as error:
         return Decoded(utt, fault=str(error))
+    # At the recording's own rate: another one bends the flat tops of what is clipped.
+    found = audio.faults(samples)
     if rate != sample_rate:
         samples = resample(samples, rate, sample_rate).astype(np.float32, copy=False)
     notes = []
@@ -138,7 +140,6 @@ def decode(
         notes.append(f"resampled from {info.sample_rate} to {sample_rate} Hz")
     if info.num_channels > 1:
         notes.append(f"averaged over {info.num_channels} channels")
-    found = audio.faults(samples)
     if any(f.startswith("is clipped") for f in found):
         notes.append(CLIPPED)
     elif found:

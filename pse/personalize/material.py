@@ -12,7 +12,7 @@ from pse.corpora import folder, noises
 from pse.corpora.naming import safe
 from pse.data.cache import MemoryCache
 from pse.errors import PseError
-from pse.io import audio
+from pse.io import audio, blocks
 
 PIECE_S, MANY_PIECES, SMALL_PIECE_S, LEAST_S, SHORTEST_S = 10.0, 12, 2.0, 5.0, 1.0
 # What trains, what selects the best weights, and what nothing of the training has heard.
@@ -58,14 +58,12 @@ def read_recordings(place: Path, sample_rate: int, longest_s: float = LONGEST_S)
     """
     listed = place.suffix == ".scp"
     if place.is_file() and not listed:
-        samples, own_hz = audio.read(place)
-        silent, clipped = _faults(samples, own_hz)
-        if len(samples) < SHORTEST_S * own_hz or silent:
-            told = "is silent" if silent else f"lasts {len(samples) / own_hz:.1f} s"
+        samples, silent, clipped = _read(place, longest_s, sample_rate)
+        if len(samples) < SHORTEST_S * sample_rate or silent:
+            told = "is silent" if silent else f"lasts {len(samples) / sample_rate:.1f} s"
             raise PseError(told, place, "give a recording with speech in it")
-        name, samples = safe(place.stem), samples[: round(longest_s * own_hz)]
-        of_these = frozenset([name] if clipped else [])
-        return Recordings({name: audio.resample(samples, own_hz, sample_rate)}, sample_rate, of_these)
+        name = safe(place.stem)
+        return Recordings({name: samples}, sample_rate, frozenset([name] if clipped else []))
     read: dict[str, np.ndarray] = {}
     distorted = set()
     left_s = longest_s
@@ -76,21 +74,30 @@ def read_recordings(place: Path, sample_rate: int, longest_s: float = LONGEST_S)
     for recording in scanned:
         if left_s < SHORTEST_S:
             break
-        own = recording.sample_rate
-        part = min(round(left_s * own), round(recording.duration_s * own))
-        samples, _ = audio.read(recording.path, None, 0, part)
-        if _faults(samples, own)[1]:
+        read[recording.id], _, clipped = _read(recording.path, left_s, sample_rate)
+        if clipped:
             distorted.add(recording.id)
-        read[recording.id] = audio.resample(samples, own, sample_rate)
-        left_s -= part / own
+        left_s -= len(read[recording.id]) / sample_rate
     return Recordings(read, sample_rate, frozenset(distorted))
 
 
-def _faults(samples: np.ndarray, sample_rate: int) -> tuple[bool, bool]:
-    """Whether a recording [T] at its own rate is silent throughout, and whether it is clipped in any minute."""
-    size = round(MINUTE_S * sample_rate)
-    found = [" ".join(audio.faults(samples[i : i + size])) for i in range(0, len(samples), size)]
-    return all("silent" in told for told in found), any("clipped" in told for told in found)
+def _read(path: Path, longest_s: float, sample_rate: int) -> tuple[np.ndarray, bool, bool]:
+    """The first seconds of a file [T] at `sample_rate`, whether they are silent, whether any minute is clipped.
+
+    Minute by minute, so that hours at a high rate need no more memory than they have at this one.
+    """
+    read, found = [], []
+    with blocks.reading(path) as (info, minutes):
+        converter, left = blocks.Resampler(info.sample_rate, sample_rate, 1), round(longest_s * info.sample_rate)
+        for block in minutes(round(MINUTE_S * info.sample_rate)):
+            mono = block.mean(0)[:left]
+            found.append(" ".join(audio.faults(mono)))
+            read.append(converter.push(mono[None])[0])
+            left -= len(mono)
+            if not left:
+                break
+    read.append(converter.flush()[0])
+    return np.concatenate(read), all("silent" in told for told in found), any("clipped" in told for told in found)
 
 
 def parts(recordings: Mapping[str, np.ndarray], sample_rate: int, seed: int, what: str) -> dict[str, MemoryCache]:

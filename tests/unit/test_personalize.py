@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -134,6 +135,22 @@ def test_a_list_names_recordings_that_lie_anywhere(tmp_path: Path) -> None:
     listed.write_text("")
     with pytest.raises(PseError, match="is empty"):
         read_recordings(listed, RATE)
+
+
+def test_long_recordings_are_read_minute_by_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(material, "MINUTE_S", 1.0)
+    audio.write(tmp_path / "long.wav", np.stack([voice(360, 0), voice(360, 1)]), 44100)
+    read, _ = audio.read(tmp_path / "long.wav", RATE)
+    tracemalloc.start()
+    found = read_recordings(tmp_path / "long.wav", RATE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    (same,) = found.samples.values()
+    assert np.abs(same - read).max() < 1e-6
+    # What is kept is there twice while it is put together.
+    assert peak < 2 * read.nbytes + 4e6
+    assert np.array_equal(next(iter(read_recordings(tmp_path / "long.wav", RATE, 5.0).samples.values()))[: 4 * RATE],
+                          same[: 4 * RATE])  # fmt: skip
 
 
 def test_no_more_is_read_than_there_is_room_for(tmp_path: Path) -> None:
