@@ -187,9 +187,9 @@ def need_disk(path: str | Path, num_bytes: int, what: str) -> None:
         )
 
 
-def _locked(file: IO[str]) -> bool:
+def _locked(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except OSError:
         return False
     return True
@@ -224,10 +224,7 @@ def sole_writer(directory: str | Path, wait_s: float = 2.0, beside: str = "") ->
         deadline = time.monotonic() + wait_s
         while not _locked(file):
             if time.monotonic() >= deadline:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                fix = f"wait for it or end it{_end(holder)}" + (f", or {beside}" if beside else "")
-                raise PseError(f"is being written by {holder}", directory, fix)
+                raise _taken(file, directory, beside)
             time.sleep(0.1)
         file.seek(0)
         file.truncate()
@@ -236,10 +233,38 @@ def sole_writer(directory: str | Path, wait_s: float = 2.0, beside: str = "") ->
         yield
 
 
+@contextlib.contextmanager
+def reader(directory: str | Path, wait_s: float = 2.0) -> Iterator[None]:
+    """Keep others from writing into `directory` meanwhile; any number may read. Raises PseError where somebody writes.
+
+    A directory that is not there, or may not be locked by this user, is read as it is.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            file = stack.enter_context(open(Path(directory) / ".lock", "a+", encoding="utf-8"))
+            deadline = time.monotonic() + wait_s
+            while not _locked(file, fcntl.LOCK_SH):
+                if time.monotonic() >= deadline:
+                    raise _taken(file, Path(directory), "")
+                time.sleep(0.1)
+        yield
+
+
+def _taken(file: IO[str], directory: Path, beside: str) -> PseError:
+    """What to tell whom a lock was not given: who writes, or that others read."""
+    fix = f", or {beside}" if beside else ""
+    if _locked(file, fcntl.LOCK_SH):
+        what = "would be given other contents, and another run reads them now"
+        return PseError(what, directory, f"wait for that run or end it{fix}")
+    file.seek(0)
+    holder = file.read().strip() or "another process"
+    return PseError(f"is being written by {holder}", directory, f"wait for it or end it{_end(holder)}{fix}")
+
+
 def has_writer(directory: Path) -> bool:
     """Whether some process holds the right to write into `directory` at this moment."""
     try:
         with open(directory / ".lock", encoding="utf-8") as file:
-            return not _locked(file)
+            return not _locked(file, fcntl.LOCK_SH)
     except OSError:
         return False

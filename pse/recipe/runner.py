@@ -14,7 +14,7 @@ import yaml
 
 from pse.config import plain
 from pse.errors import PseError, StageMissingError, first_three
-from pse.io.atomic import sole_writer, write_text
+from pse.io.atomic import reader, sole_writer, write_text
 from pse.io.jsonl import write_json
 from pse.recipe import environment
 from pse.recipe.jobs import end_with_stage, side_by_side
@@ -71,8 +71,12 @@ def _run(stage: str, ctx: Context, make_tasks: TaskMaker, args: Namespace, comma
         ctx.recipe.called(ctx.recipe.check_data)(ctx)
     ctx.launcher.check()
     with ExitStack() as locks:
-        for work in sorted({t.work for t in tasks}):
+        written = {t.work for t in tasks}
+        for work in sorted(written):
             locks.enter_context(sole_writer(work, beside=_elsewhere(ctx, work)))
+        # What an experiment hears must not change under it.
+        for read in sorted({ctx.data, ctx.dump} - written):
+            locks.enter_context(reader(read))
         if any(t.work == ctx.exp for t in tasks):
             write_text(ctx.exp / "config.yaml", yaml.safe_dump(plain(ctx.config), sort_keys=False))
             write_json(ctx.exp / "env.json", environment.facts())

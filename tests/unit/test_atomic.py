@@ -13,7 +13,17 @@ import pytest
 
 from pse.errors import PseError
 from pse.io import atomic
-from pse.io.atomic import need_disk, sole_writer, target_of, write_many, write_text, writing, writing_dir
+from pse.io.atomic import (
+    has_writer,
+    need_disk,
+    reader,
+    sole_writer,
+    target_of,
+    write_many,
+    write_text,
+    writing,
+    writing_dir,
+)
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
@@ -101,6 +111,19 @@ def test_a_second_writer_of_the_same_process_tree_is_refused(tmp_path: Path) -> 
         pass
     with sole_writer(tmp_path, 0):
         pass
+
+
+def test_many_may_read_and_nobody_writes_meanwhile(tmp_path: Path) -> None:
+    with reader(tmp_path / "not there"), reader(tmp_path), reader(tmp_path, 0):
+        with pytest.raises(PseError, match="another run reads them now; wait for that run or end it, or use --x"):
+            with sole_writer(tmp_path, 0, "use --x"):
+                pass
+        assert not has_writer(tmp_path)
+    assert not (tmp_path / "not there").exists()
+    with sole_writer(tmp_path, 0):
+        assert has_writer(tmp_path)
+        with pytest.raises(PseError, match=rf"is being written by .*\(kill {os.getpid()}\)"), reader(tmp_path, 0):
+            pass
 
 
 def test_more_than_the_disk_holds_is_refused_before_writing(tmp_path: Path) -> None:

@@ -230,6 +230,25 @@ def test_a_directory_in_use_names_the_process_and_a_place_beside_it(tmp_path: Pa
     assert f"(kill {os.getpid()}), or choose another --dumpdir" in told
 
 
+def test_data_is_not_changed_under_a_run_that_reads_it(tmp_path: Path) -> None:
+    dump = tmp_path / "dump" / "mini"
+    dump.mkdir(parents=True)
+    told: list[str] = []
+
+    def train_too(config: Any) -> None:
+        raise PseError("is done as well", "u")
+
+    def train(config: Any) -> None:
+        for work, run in ((dump, print), (tmp_path / "exp" / "u", train_too)):
+            told.append(run_stage(tmp_path, one_task(run, work=work), "--tag", "u"))
+        raise PseError("is done", "t")
+
+    assert "is done" in run_stage(tmp_path, one_task(train))
+    assert "another run reads them now" in told[0] and "or choose another --dumpdir" in told[0]
+    # Another experiment may read the same.
+    assert "is done as well" in told[1]
+
+
 def test_a_mistyped_option_is_one_line(tmp_path: Path) -> None:
     assert "--nonsense" in run_stage(tmp_path, one_task(print), "--nonsense", "3")
     assert "--nj" in run_stage(tmp_path, one_task(print), "--nj", "many")
