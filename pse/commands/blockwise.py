@@ -12,7 +12,7 @@ from pse.io import blocks
 def convert(
     source: Path, target: Path, worker_for: Callable[[int, int], blocks.Worker], block_ms: float | None = None
 ) -> float:
-    """Write what a worker for the file's rate and channels makes of it; returns the file's duration in seconds.
+    """Write what a worker for the file's rate and channels makes of it, as finely; returns its duration in seconds.
 
     block_ms: None for large blocks. Progress is told on stderr. Raises PseError when the file cannot be read or the
     other one not be written, which is then not there.
@@ -22,7 +22,7 @@ def convert(
         worker, num_done = worker_for(rate, num_channels), 0
         length = blocks.block_length(num_channels) if block_ms is None else blocks.length_of(block_ms, rate)
         progress = Progress(source.name, info.duration_s)
-        with progress, blocks.writing_wav(target, rate, num_channels) as write:
+        with progress, blocks.writing_wav(target, rate, num_channels, info.result_subtype) as write:
             for part in parts(length):
                 write(worker.push(part))
                 num_done += part.shape[1]

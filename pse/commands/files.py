@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,19 +62,39 @@ def need_free(*targets: Path, overwrite: bool) -> None:
             raise PseError("is there already", target, REPLACE)
 
 
-def jobs_of(inputs: Sequence[Path], output: Path, overwrite: bool) -> list[Job]:
-    """What is to be done for files, directories and lists. Raises PseError where two results would be one."""
+def jobs_of(
+    inputs: Sequence[Path], output: Path, overwrite: bool, written: Callable[[Path], Iterable[Path]] = lambda t: [t]
+) -> list[Job]:
+    """What is to be done for files, directories and lists; written: the files that a target may become.
+
+    Raises PseError where two results would be one, or a result would take the place of a recording.
+    """
     if output.exists() and not output.is_dir():
         raise PseError("is a file, a directory is needed", output, "choose another --output")
     jobs = [job for path in inputs for job in _jobs(path, output)]
-    twice = sorted(str(t) for t, n in Counter(job.target for job in jobs).items() if n > 1)
-    if twice:
-        raise PseError(f"two inputs would be written to {twice[0]}", "--output", "take one directory at a time")
-    same = [j.source for j in jobs if j.target.exists() and j.source.exists() and j.source.samefile(j.target)]
-    if same:
-        raise PseError("would be overwritten by its own result", same[0], "choose another --output")
+    by_target: dict[Path, list[Path]] = {}
+    for job in jobs:
+        by_target.setdefault(job.target, []).append(job.source)
+    for target, sources in by_target.items():
+        if len(sources) > 1:
+            fix = "give them in calls of their own, each with another --output"
+            raise PseError(f"would be the result of {first_three(sources)}", target, fix)
+    _check_sources(jobs, written)
     _check_lists(inputs, {job.id for job in jobs if job.id}, output, overwrite)
     return jobs
+
+
+def names_of(paths: Iterable[Path]) -> dict[Path, str]:
+    """What each of some files is called: its path without the ending, but with it where several would be called so."""
+    paths, whole = list(paths), set[Path]()
+    while True:
+        names = {path: str(path if path in whole else path.with_suffix("")) for path in paths}
+        times = Counter(names.values())
+        # The longer name of talk.mp3 may be the shorter one of talk.mp3.wav.
+        more = {path for path, name in names.items() if times[name] > 1} - whole
+        if not more:
+            return names
+        whole |= more
 
 
 def audio_below(directory: Path, others: Sequence[Path] = ()) -> list[Path]:
@@ -102,11 +122,26 @@ def audio_below(directory: Path, others: Sequence[Path] = ()) -> list[Path]:
 def _jobs(path: Path, output: Path) -> list[Job]:
     if path.is_dir():
         # Results of an earlier call may lie below what they were made of.
-        found = audio_below(path, [output])
-        return [Job(p, (output / p.relative_to(path)).with_suffix(".wav")) for p in found]
+        names = names_of(p.relative_to(path) for p in audio_below(path, [output]))
+        return [Job(path / p, output / f"{name}.wav") for p, name in names.items()]
     if path.suffix == ".scp":
         return [Job(Path(place), output / f"{key}.wav", key) for key, place in read_table(path).items()]
     return [Job(path, output / f"{path.stem}.wav")]
+
+
+def _check_sources(jobs: Sequence[Job], written: Callable[[Path], Iterable[Path]]) -> None:
+    """Refuse to replace a recording, which may not have been read yet, even where results may be replaced."""
+
+    def known(path: Path) -> tuple[int, int]:
+        found = path.stat()
+        return found.st_dev, found.st_ino
+
+    sources = {known(job.source): job.source for job in jobs if job.source.exists()}
+    for job in jobs:
+        for place in written(job.target):
+            if place.exists() and (source := sources.get(known(place))):
+                whose = "its own result" if source == job.source else f"the result of {job.source}"
+                raise PseError(f"would be overwritten by {whose}", source, "choose another --output")
 
 
 def _check_lists(inputs: Sequence[Path], ids: set[str], output: Path, overwrite: bool) -> None:

@@ -16,6 +16,8 @@ from pse.errors import PseError
 from pse.inference.builtin import DEFAULTS
 
 TICK_S = 0.1
+# What models do that are not listened to.
+OTHER_TASKS = {"separate": "separates speakers", "snr_predictor": "tells frame SNRs", "voice": "tells voices"}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,7 +54,12 @@ def listen(
 
     from pse.inference.loaded import load_model
 
-    network, threads = load_model(model).network, torch.get_num_threads()
+    loaded, threads = load_model(model), torch.get_num_threads()
+    # Of a causal model of several sources the first one is heard.
+    if loaded.task != "enhance" and not (loaded.num_sources and loaded.causal):
+        fix = f"take one that enhances, e.g. {DEFAULTS['enhance']} (pse models)"
+        raise PseError(OTHER_TASKS[loaded.task], loaded.name, fix)
+    network = loaded.network
     # The pieces are too small to share.
     torch.set_num_threads(1)
     try:

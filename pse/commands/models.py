@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 
 from pse.errors import printable
@@ -40,6 +41,14 @@ def _row(name: str) -> tuple[str, ...]:
     tasks = {default: task for task, default in builtin.DEFAULTS.items()}
     size_mb = sum(p.stat().st_size for p in (builtin.PLACE / name).iterdir()) / 1e6
     causal = f"{1000 * model.latency_samples / model.sample_rate:.0f} ms" if model.causal else "no"
-    licence = next((line for line in model.card.splitlines() if line.startswith("Licence:")), "not named in the card")
     numbers = (f"{model.sample_rate} Hz", f"{num_parameters(model.network):,}", f"{size_mb:.1f} MB")
-    return (name, tasks.get(name, model.task), *numbers, causal, printable(licence.strip()))
+    return (name, tasks.get(name, model.task), *numbers, causal, printable(_licence(model.card)))
+
+
+def _licence(card: str) -> str:
+    """The name of the licence: the first sentence of its paragraph in the card."""
+    found = re.search(r"^Licence:(.*?)(?:\n\s*\n|\Z)", card, re.M | re.S)
+    if found is None:
+        return "not named in the card"
+    # The point of a version is followed by no space.
+    return " ".join(found[1].split()).split(". ")[0].rstrip(".")

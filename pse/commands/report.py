@@ -1,8 +1,8 @@
 """`pse report DIR ...`: one page to hear, see and compare recordings and what models make of them, as one file.
 
 Each DIR is a condition: the recordings, what one model made of them, what another did. Files of one relative name
-belong together, whatever their ending; <name>_1, <name>_2, .. are the speakers that `pse separate` found in <name>. The
-page needs no other file and no network.
+belong together, whatever their ending; <name>_1, <name>_2, .. are the speakers that `pse separate` found in <name>, and
+<name>_residual is what it left over. The page needs no other file and no network.
 
 With --recipe, as run.sh calls it, this is the stage `report` of a recipe.
 """

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pse import __version__
-from pse.commands.matching import Matched
+from pse.commands.matching import RESIDUAL, WHOLE, Matched
 from pse.commands.status import StatusLine
 from pse.errors import PseError, first_three
 from pse.scoring.comparison import (
@@ -34,27 +34,29 @@ LARGEST_SNR_DB = 40.0
 
 @dataclass
 class Gathered:
-    """What was found. labels: condition -> its players' names, one or one for each speaker.
+    """What was found. labels: condition -> part, as in `Matched` -> its player's name.
 
-    measured: recording -> label -> what was measured, without samples where there is nothing to listen to.
+    measured: recording -> label -> what was measured, without samples where there is nothing to listen to. full: a
+    recording is not shown for the size of the page.
     """
 
-    labels: Mapping[str, list[str]]
+    labels: Mapping[str, Mapping[int, str]]
     measured: dict[str, dict[str, Measured]] = field(default_factory=dict)
     shown: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     scored: bool = False
+    full: bool = False
 
     @property
     def first(self) -> str:
         """The player of the recordings themselves, to which the others are compared."""
-        return next(iter(self.labels.values()))[0]
+        return next(iter(self.labels.values()))[WHOLE]
 
     @property
     def players(self) -> list[str]:
         """The names of all players, in order."""
-        return [label for labels in self.labels.values() for label in labels]
+        return [label for labels in self.labels.values() for label in labels.values()]
 
 
 def gather(matched: Matched, clean: Mapping[str, Path], judge: Judge, max_files: int) -> Gathered:
@@ -65,13 +67,15 @@ def gather(matched: Matched, clean: Mapping[str, Path], judge: Judge, max_files:
         for number, name in enumerate(matched.recordings):
             line.tell(f"{number} of {len(matched.recordings)} recordings")
             files = {
-                label: path
-                for condition, labels in found.labels.items()
-                for label, path in zip(labels, matched.files[condition].get(name, ()), strict=False)
+                found.labels[condition][part]: path
+                for condition, its in matched.files.items()
+                for part, path in its.get(name, {}).items()
             }
             here = _read_one(files, clean.get(name), judge, found)
             size += sum(8 / 3 * len(m.samples) + 4e5 for m in here.values())
-            if here and len(found.shown) < max_files and size < LARGEST_PAGE_BYTES:
+            wanted = bool(here) and len(found.shown) < max_files
+            found.full = found.full or wanted and size >= LARGEST_PAGE_BYTES
+            if wanted and not found.full:
                 found.shown.append(name)
             else:
                 here = {label: _without_sound(m) for label, m in here.items()}
@@ -80,21 +84,22 @@ def gather(matched: Matched, clean: Mapping[str, Path], judge: Judge, max_files:
     return found
 
 
-def _labels(matched: Matched) -> dict[str, list[str]]:
-    """A player for each condition; of one that is of speakers, as many as the recording with most of them has."""
-    made = {}
-    for condition, files in matched.files.items():
-        most = max(map(len, files.values()))
-        single = all(len(paths) == 1 and paths[0].stem == Path(name).name for name, paths in files.items())
-        made[condition] = [condition] if single else [f"{condition}, speaker {n}" for n in range(1, most + 1)]
-    return made
+def _labels(matched: Matched) -> dict[str, dict[int, str]]:
+    """A player for each condition, or for all parts that recordings have in it."""
+
+    def label(condition: str, part: int) -> str:
+        of_part = {WHOLE: "", RESIDUAL: ", residual"}
+        return condition + of_part.get(part, f", speaker {part}")
+
+    parts = {condition: sorted(set().union(*files.values())) for condition, files in matched.files.items()}
+    return {condition: {part: label(condition, part) for part in its} for condition, its in parts.items()}
 
 
 def _read_one(
     files: Mapping[str, Path], clean: Path | None, judge: Judge, found: Gathered
 ) -> dict[str, Measured]:
     """What can be measured of one recording; what cannot be read goes to the notes."""
-    scored = [labels[0] for labels in found.labels.values() if len(labels) == 1]
+    scored = [labels[WHOLE] for labels in found.labels.values() if WHOLE in labels]
     try:
         told = measure(files, judge, clean, scored)
     except PseError as error:
@@ -114,7 +119,7 @@ def _without_sound(measured: Measured) -> Measured:
 def _check(found: Gathered, matched: Matched, clean: Mapping[str, Path], max_files: int) -> None:
     """Write down what a reader has to know. Raises PseError for a condition of which nothing could be read."""
     for condition, labels in found.labels.items():
-        if not any(label in here for here in found.measured.values() for label in labels):
+        if not any(label in here for here in found.measured.values() for label in labels.values()):
             raise PseError(found.unreadable[0], None, f"no file of {condition} can be read")
     notes = found.notes
     notes += [f"cannot be used: {why}" for why in found.unreadable]
@@ -130,7 +135,8 @@ def _check(found: Gathered, matched: Matched, clean: Mapping[str, Path], max_fil
             notes.append(f"only the first {most:g} s are {what}: {first_three(long)}")
     if len(found.shown) < min(max_files, len(found.measured)):
         told = f"a page of more than {LARGEST_PAGE_BYTES / 1e6:.0f} MB opens slowly"
-        notes.append(f"{len(found.shown)} of {len(found.measured)} recordings can be listened to: {told}")
+        why = told if found.full else "the others cannot be read"
+        notes.append(f"{len(found.shown)} of {len(found.measured)} recordings can be listened to: {why}")
     elif len(found.shown) < len(found.measured):
         notes.append(f"the first {max_files} of {len(found.measured)} recordings can be listened to (--max_files)")
 
@@ -164,7 +170,9 @@ def _summary(found: Gathered, cols: list[Column]) -> Any:
 
     rows = []
     for condition, labels in found.labels.items():
-        pairs = [(m, h.get(found.first)) for h in found.measured.values() for n, m in h.items() if n in labels]
+        # What is left over would spoil the means of the speakers.
+        meant = {label for part, label in labels.items() if part != RESIDUAL}
+        pairs = [(m, h.get(found.first)) for h in found.measured.values() for n, m in h.items() if n in meant]
         minutes = sum(m.duration_s for m, _ in pairs) / 60
         values = {c.heading: [c.value(m, first) for m, first in pairs] for c in cols}
         means = [mean_cell(values[c.heading], c.decimals) for c in cols]
@@ -197,8 +205,8 @@ def _example(name: str, found: Gathered, judge: Judge, cols: list[Column]) -> An
 
 
 def _of_speaker(label: str, found: Gathered) -> bool:
-    """Whether a player is of one of several speakers: who is not there is not missed."""
-    return any(label in labels[1:] for labels in found.labels.values())
+    """Whether a player is of one of several parts: a speaker who is not there is not missed."""
+    return any(label in list(labels.values())[1:] for labels in found.labels.values())
 
 
 def _note(here: Mapping[str, Measured], cols: list[Column], first: str) -> str:

@@ -9,6 +9,9 @@ from pathlib import Path
 from pse.commands.files import Done, add_arguments, jobs_of, need_free, work_through
 from pse.errors import PseError
 
+# As many as `pse report` tells apart.
+MOST_SPEAKERS = 99
+
 
 def main(argv: Sequence[str]) -> int:
     """Separate files and directories: <name>_1.wav, .. and <name>_residual.wav at the rate and length of <name>."""
@@ -17,7 +20,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--num_speakers", default="auto", metavar="N|auto", help="how many talk (default: counted)")
     args = parser.parse_args(argv)
     num_speakers = _number(args.num_speakers)
-    jobs = jobs_of(args.input, args.output, args.overwrite)
+    jobs = jobs_of(args.input, args.output, args.overwrite, _written)
 
     from pse.inference.loaded import load_model
 
@@ -38,34 +41,42 @@ def _number(text: str) -> int | None:
     return int(text)
 
 
+def _place(target: Path, part: int | str) -> Path:
+    """Where a speaker, by number, or the residual of a target goes."""
+    return target.with_name(f"{target.stem}_{part}.wav")
+
+
+def _written(target: Path) -> list[Path]:
+    """All files that may be made of a target, or removed."""
+    return [_place(target, part) for part in (*range(1, 1 + MOST_SPEAKERS), "residual")]
+
+
 def separate_file(
     model: object, source: Path, target: Path, num_speakers: int | None, overwrite: bool = False
 ) -> Done:
     """Separate one file, its channels averaged; what the speakers do not add up to is <name>_residual.wav.
 
-    Raises PseError where results are there, unless overwrite.
+    All are as fine as the file. Raises PseError where results are there, unless overwrite.
     """
     from pse.commands.status import Progress
     from pse.inference.separation import separate
     from pse.io import audio
 
-    def place(number: int | str) -> Path:
-        return target.with_name(f"{target.stem}_{number}.wav")
-
-    rest = place("residual")
-    need_free(place(1), rest, overwrite=overwrite)
+    rest = _place(target, "residual")
+    need_free(_place(target, 1), rest, overwrite=overwrite)
+    subtype = audio.probe(source).result_subtype
     samples, rate = audio.read(source)
     with Progress(source.name, len(samples) / rate) as progress:
         wavs, counted_by, note = separate(model, samples, rate, num_speakers, progress=progress.done)
-    places = [place(number) for number in range(1, 1 + len(wavs))]
+    places = [_place(target, number) for number in range(1, 1 + len(wavs))]
     need_free(*places, overwrite=overwrite)
     for path, wav in zip(places, wavs, strict=True):
-        audio.write(path, wav, rate)
-    audio.write(rest, samples - wavs.sum(0), rate)
+        audio.write(path, wav, rate, subtype)
+    audio.write(rest, samples - wavs.sum(0), rate, subtype)
     # Of an earlier run, which found more speakers.
     stale = len(wavs) + 1
-    while overwrite and place(stale).exists():
-        place(stale).unlink()
+    while overwrite and _place(target, stale).exists():
+        _place(target, stale).unlink()
         stale += 1
     told = str(places[0]) + (f" .. _{len(wavs)}.wav" if len(wavs) > 1 else "")
     if counted_by is not None:

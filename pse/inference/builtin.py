@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def package(model: str | Path) -> Path:
     """
     if isinstance(model, Path):
         return model
+    if not isinstance(model, str):
+        raise PseError(f"a value of type {type(model).__name__} is no model", "model", f"name {CHOICES}")
     if model.startswith("hf:"):
         from pse.inference.hub import fetched
 
@@ -40,7 +43,8 @@ def package(model: str | Path) -> Path:
     if model in (known := names()):
         return PLACE / model
     place = Path(model)
-    if place.is_dir() or len(place.parts) > 1:
+    # Path.is_dir raises OSError for a name that no file can have.
+    if os.path.isdir(place) or len(place.parts) > 1:
         return place
     near = get_close_matches(model, known, n=1)
     fix = f"did you mean {near[0]!r}?" if near else f"built in are {', '.join(known) or 'none'}; or name a directory"

@@ -12,7 +12,8 @@ from pse.errors import EnvironmentFault, PseError
 from pse.inference.package_checks import FILES, SUMS
 from pse.io.atomic import writing_dir
 
-_ADDRESS = re.compile(r"hf:(?P<owner>\w[\w.-]*)/(?P<repo>\w[\w.-]*)(?:@(?P<commit>.*))?", re.ASCII)
+# Names on the hub have 96 characters at most; longer ones could not be those of directories.
+_ADDRESS = re.compile(r"hf:(?P<owner>\w[\w.-]{0,95})/(?P<repo>\w[\w.-]{0,95})(?:@(?P<commit>.*))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Two threads that ask for one package would write one directory.
 _fetching = threading.Lock()

@@ -19,7 +19,7 @@ from pse.errors import EnvironmentFault, PseError
 from pse.inference import builtin, engine, separation
 from pse.inference.package import load_network
 from pse.inference.recording import embedding_net
-from pse.io.audio import MAX_RATE_HZ, MIN_RATE_HZ
+from pse.io.audio import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ
 from pse.models.base import device_of
 
 if TYPE_CHECKING:
@@ -68,10 +68,13 @@ class LoadedModel:
         """Enhance x: [T] or [C, T] at sample_rate Hz, each channel by itself; the same shape comes out.
 
         Of a model of several sources it is the first one. Raises PseError for whole numbers, NaN and infinity,
-        other shapes, and a model that gives no sound.
+        other shapes, more than 64 channels, and a model that gives no sound.
         """
         self.need_sound()
         samples, as_given = _taken(x, sample_rate, "enhance")
+        if samples.ndim == 2 and len(samples) > MAX_CHANNELS:
+            what = f"{len(samples)} channels were given, {MAX_CHANNELS} at most are taken"
+            raise PseError(what, "enhance", "transpose: [C, T] is needed, and soundfile gives [T, C]")
         return as_given(engine.enhance(self.network, samples, int(sample_rate)))
 
     def separate(self, x: Audio, *, sample_rate: int, num_speakers: int | None = None) -> Audio:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ MOST_SIZE = 1_000_000
 # Of what costs time or memory and has no weights to be compared with.
 MOST_ROUNDS, ROUNDS = 1000, ("restarts", "iterations")
 MOST_REACH_S = 3600.0
+# Sixteen times as many as of any transform of a recipe's models; a frame for every sample would take hours.
+MOST_FRAMES_A_SECOND = 2000
+# Of weights, by the names of safetensors.
+FLOATING, WHOLE = ("F16", "BF16", "F32", "F64"), ("I8", "I16", "I32", "I64", "U8", "BOOL")
 # Calls of torch that build a model: 6 for each tensor at most, of those that pse has.
 CALLS, CALLS_A_TENSOR = 1000, 100
 AGAIN = "pack the model again"
@@ -27,8 +32,9 @@ def check_files(directory: Path) -> None:
 
     What else lies in the directory is not looked at.
     """
-    if not directory.is_dir():
-        raise PseError("no such model directory", directory, "stage pack makes one: exp/<tag>/package/<system>")
+    # Path.is_dir raises OSError for a name that no file can have.
+    if not os.path.isdir(directory):
+        raise PseError("is no model directory", directory, "pse models lists the built-in ones")
     missing = [n for n in (*FILES, SUMS) if not (directory / n).is_file()]
     if missing:
         raise PseError(f"is no complete model: {', '.join(missing)} missing", directory, "copy it again")
@@ -62,19 +68,28 @@ def sha256(path: Path) -> str:
     return made.hexdigest()
 
 
-def weight_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of a package's weights, by their header alone.
+def weight_shapes(directory: Path) -> dict[str, str]:
+    """The shapes of a package's weights, and whether they are whole numbers, in words, by their header alone.
 
-    Raises PseError where the header is broken, or claims other sizes than the file has.
+    Raises PseError where the header is broken, claims other sizes than the file has, or other numbers than models have.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(directory / WEIGHTS, "pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            types = {name: values.get_dtype() for name, values in slices.items()}
+            shapes = {name: values.get_shape() for name, values in slices.items()}
     except (SafetensorError, OSError, OverflowError) as error:
         what = f"are no whole weights ({str(error).splitlines()[0]})"
         raise PseError(what, directory / WEIGHTS, "copy or pack the model again") from error
+    if others := sorted({kind for kind in types.values() if kind not in FLOATING + WHOLE}):
+        raise PseError(f"holds numbers of type {first_three(others)}", directory / WEIGHTS, AGAIN)
+    return {name: _in_words(shape, types[name] in WHOLE) for name, shape in shapes.items()}
+
+
+def _in_words(shape: Iterable[int], whole: bool) -> str:
+    return f"{list(shape)}{' of whole numbers' if whole else ''}"
 
 
 def rehearse(mapping: Mapping[str, Any], directory: Path, build: Callable[..., Any]) -> None:
@@ -98,12 +113,13 @@ def rehearse(mapping: Mapping[str, Any], directory: Path, build: Callable[..., A
             return
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         raise PseError(f"names a model that cannot be built ({reason})", where, AGAIN) from error
-    made = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    made = {name: _in_words(x.shape, not x.is_floating_point()) for name, x in model.state_dict().items()}
     if others := sorted(name for name in made.keys() | given.keys() if made.get(name) != given.get(name)):
-        shapes = " and ".join(str(list(x[others[0]])) if others[0] in x else "none" for x in (given, made))
+        shapes = " and ".join(x.get(others[0], "none") for x in (given, made))
         reason = f"{first_three(others)}: of {others[0]} there is {shapes} in the config"
         raise PseError(f"the weights do not fit the config ({reason})", directory, AGAIN)
     _check_reach(model, where)
+    _check_frames(model, where)
 
 
 def _check_numbers(value: Any, where: str, name: str = "") -> None:
@@ -123,6 +139,20 @@ def _check_reach(model: Any, where: str) -> None:
     field = model.receptive_field_samples()
     if field is not None and field > MOST_REACH_S * model.sample_rate:
         raise PseError(f"names a model that hears {field / model.sample_rate / 3600:.3g} hours at once", where, AGAIN)
+
+
+def _check_frames(model: Any, where: str) -> None:
+    """Refuse transforms, of the model or of one inside it, with a hop that no weights are to be compared with."""
+    from pse.dsp.stft import STFT
+
+    inside = [item for part in model.modules() for item in vars(part).items()]
+    # Those of ESPnet are modules.
+    hops = [value.hop if isinstance(value, STFT) else value for name, value in inside
+            if isinstance(value, STFT) or name == "hop_length"]  # fmt: skip
+    least = -(-model.sample_rate // MOST_FRAMES_A_SECOND)
+    if hops and min(hops) < least:
+        what = f"hop: {min(hops)} samples are fewer than any model has ({least} at {model.sample_rate} Hz)"
+        raise PseError(what, where, AGAIN)
 
 
 def _counted(most: int, where: str) -> Any:

@@ -20,6 +20,11 @@ SILENCE_DBFS = -80.0
 # Of all samples, those at the peak beside another one there: 0.0003 and less in 3,429 recordings of speech and noise,
 # 0.0013 and more in 42 utterances that were clipped at 9 dB below their peaks.
 CLIPPED_SHARE = 0.001
+# What a result is written as, by what its recording is of (libsndfile's names); 16 bits for all others.
+FINER = {"FLOAT": "FLOAT", "DOUBLE": "FLOAT"} | dict.fromkeys(
+    ("PCM_24", "PCM_32", "ALAC_20", "ALAC_24", "ALAC_32", "DWVW_24"), "PCM_24"
+)
+BITS = {"PCM_16": 16, "PCM_24": 24, "FLOAT": 32}
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,12 @@ class AudioInfo:
     sample_rate: int
     num_samples: int
     num_channels: int
+    subtype: str = "PCM_16"
+
+    @property
+    def result_subtype(self) -> str:
+        """What keeps the resolution of the file in a WAV file."""
+        return FINER.get(self.subtype, "PCM_16")
 
     @property
     def duration_s(self) -> float:
@@ -55,12 +66,13 @@ def probe(path: str | Path) -> AudioInfo:
     if info.frames <= 0:
         raise PseError("holds no samples", path, "copy or download it again")
     if not MIN_RATE_HZ <= info.samplerate <= MAX_RATE_HZ:
-        raise PseError(f"claims a sample rate of {info.samplerate} Hz", path)
+        what = f"claims a sample rate of {info.samplerate} Hz, and {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz are read"
+        raise PseError(what, path, "convert it (ffmpeg -i x.wav -ar 16000 y.wav)")
     if info.channels > MAX_CHANNELS or info.frames / info.samplerate > MAX_DURATION_S:
         raise PseError(
             f"claims {info.channels} channels and {info.frames / info.samplerate:.0f} s", path, "cut it into parts"
         )
-    return AudioInfo(str(path), int(info.samplerate), int(info.frames), int(info.channels))
+    return AudioInfo(str(path), int(info.samplerate), int(info.frames), int(info.channels), info.subtype)
 
 
 def _check_riff(path: Path) -> None:
@@ -155,13 +167,13 @@ def faults(samples: np.ndarray) -> list[str]:
     return found
 
 
-def exceeds_16_bits(lowest: float, highest: float) -> bool:
-    """Whether 16 bits, which reach from -1 to just below 1, would clip a signal between these samples."""
-    return highest > 32767 / 32768 or lowest < -1.0
+def unclipped(subtype: str, lowest: float, highest: float) -> str:
+    """The subtype, or FLOAT where its bits, which reach from -1 to just below 1, would clip a signal of this range."""
+    return "FLOAT" if highest > 1 - 2.0 ** (1 - BITS[subtype]) or lowest < -1.0 else subtype
 
 
-def write(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
-    """Write samples [T] or [C, T] atomically: 16-bit WAV or FLAC by the name's ending.
+def write(path: str | Path, samples: np.ndarray, sample_rate: int, subtype: str = "PCM_16") -> None:
+    """Write samples [T] or [C, T] atomically: WAV or FLAC by the name's ending, of 16 bits or another subtype.
 
     Samples beyond full scale are never clipped: such a WAV is written as 32-bit float, and such a
     FLAC is refused.
@@ -170,8 +182,9 @@ def write(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
     kind = path.suffix.lower().lstrip(".").upper()
     if kind not in ("WAV", "FLAC"):
         raise PseError(f"cannot write {path.suffix or 'a file without ending'}", path, "use .wav or .flac")
-    loud = bool(samples.size) and exceeds_16_bits(float(samples.min()), float(samples.max()))
-    if loud and kind == "FLAC":
+    if samples.size:
+        subtype = unclipped(subtype, float(samples.min()), float(samples.max()))
+    if subtype == "FLOAT" and kind == "FLAC":
         raise PseError("samples exceed full scale and FLAC would clip them", path, "write .wav")
     with writing(path, "wb") as file:
-        soundfile.write(file, samples.T, sample_rate, format=kind, subtype="FLOAT" if loud else "PCM_16")
+        soundfile.write(file, samples.T, sample_rate, format=kind, subtype=subtype)

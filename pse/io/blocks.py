@@ -136,12 +136,14 @@ def _blocks(file: soundfile.SoundFile, info: audio.AudioInfo, num_samples: int) 
 
 
 @contextlib.contextmanager
-def writing_wav(path: str | Path, sample_rate: int, num_channels: int) -> Iterator[Callable[[np.ndarray], None]]:
+def writing_wav(
+    path: str | Path, sample_rate: int, num_channels: int, subtype: str = "PCM_16"
+) -> Iterator[Callable[[np.ndarray], None]]:
     """A function that takes blocks [C, T] float32; when the block of code ends well, they are a WAV file at `path`.
 
-    Whether 16 bits are enough is known at the end only, as in `audio.write`: until then the samples stand in a file
-    without a name beside `path`, which goes with the process. Raises PseError when the disk is full or the place is
-    not writable; what stood at `path` before is then still there.
+    Whether the bits of `subtype` would clip is known at the end only, as in `audio.write`: until then the samples
+    stand in a file without a name beside `path`, which goes with the process. Raises PseError when the disk is full or
+    the place is not writable; what stood at `path` before is then still there.
     """
     path = Path(path)
     lowest = highest = 0.0
@@ -156,8 +158,8 @@ def writing_wav(path: str | Path, sample_rate: int, num_channels: int) -> Iterat
                     raw.write(np.ascontiguousarray(samples.T, np.float32).data)
 
             yield write
-            subtype = "FLOAT" if audio.exceeds_16_bits(lowest, highest) else "PCM_16"
-            num_bytes = raw.tell() // (1 if subtype == "FLOAT" else 2)
+            subtype = audio.unclipped(subtype, lowest, highest)
+            num_bytes = raw.tell() * audio.BITS[subtype] // 32
             kind = "RF64" if num_bytes > MAX_WAV_BYTES else "WAV"
             raw.seek(0)
             with writing(path, "wb") as file, soundfile.SoundFile(

@@ -97,7 +97,7 @@ def corrupt(path: Path, kind: str) -> None:
         ("cut", "cannot be decoded|truncated"),
         ("short wav", "truncated: 256 of 32000 bytes"),
         ("nan", "1 samples that are NaN"),
-        ("1 Hz", "sample rate of 1 Hz"),
+        ("1 Hz", "sample rate of 1 Hz, and 4000 to 384000 Hz are read; convert it"),
     ],
 )
 def test_bad_files_are_named_in_one_line(tmp_path: Path, kind: str, told: str) -> None:

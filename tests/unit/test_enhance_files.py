@@ -17,6 +17,7 @@ from pse import cli
 from pse.commands import blockwise, status
 from pse.commands.enhance import enhance_file
 from pse.commands.files import jobs_of
+from pse.commands.matching import match
 from pse.commands.separate import separate_file
 from pse.errors import PseError
 from pse.inference import engine
@@ -113,6 +114,100 @@ def test_a_directory_has_files_of_every_format_and_no_results_of_its_own(
     assert [job.target.relative_to(out).name for job in found] == ["a.wav", "b.wav", "c.wav", "d.wav", "f.wav"]
     (line,) = capsys.readouterr().err.splitlines()
     assert "1 files are of formats that are not read here: e.m4a" in line and "ffmpeg" in line
+
+
+def test_files_of_a_directory_that_would_be_called_alike_keep_their_endings(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, out = tmp_path / "in", tmp_path / "out"
+    for name in ("talk.wav", "talk.flac", "day 1/talk.wav", "solo.flac", "solo.flac.wav", "twice.wav", "twice.flac",
+                 "twice.flac.wav"):  # fmt: skip
+        audio.write(place / name, noise(3000), 16000)
+    named = {str(job.source.relative_to(place)): str(job.target.relative_to(out))
+             for job in jobs_of([place], out, overwrite=False)}  # fmt: skip
+    assert named == {
+        "talk.wav": "talk.wav.wav", "talk.flac": "talk.flac.wav", "day 1/talk.wav": "day 1/talk.wav",
+        "solo.flac": "solo.wav", "solo.flac.wav": "solo.flac.wav",
+        # The longer name of one is the shorter one of another.
+        "twice.wav": "twice.wav.wav", "twice.flac": "twice.flac.wav", "twice.flac.wav": "twice.flac.wav.wav",
+    }  # fmt: skip
+    assert cli.main(["enhance", str(place), "-o", str(out), "--model", str(package)]) == 0
+    assert {str(p.relative_to(out)) for p in out.rglob("*.wav")} == set(named.values())
+    # `pse report` finds the pairs.
+    found = match([place, out])
+    assert not found.notes and len(found.recordings) == 8
+    pairs = [{c: str(found.files[c][n][0].relative_to(tmp_path / c)) for c in ("in", "out")} for n in found.recordings]
+    assert {pair["in"]: pair["out"] for pair in pairs} == named
+
+
+def test_recordings_of_one_name_are_both_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pair = [str(tmp_path / "a" / "talk.wav"), str(tmp_path / "b" / "talk.mp3")]
+    for verb in ("enhance", "separate"):
+        assert cli.main([verb, *pair, "-o", str(tmp_path / "out")]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"out/talk.wav: would be the result of {pair[0]}, {pair[1]}; give them in calls of their own" in line
+
+
+def test_no_result_takes_the_place_of_a_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    separator = tmp_path / "separator"
+    torch.manual_seed(0)
+    save_package(separator, build(DC, "x"), DC, "# a card\n")
+    place = tmp_path / "here"
+    for name in ("talk", "talk_3", "talk_residual"):
+        audio.write(place / f"{name}.wav", noise(8000), 8000)
+    kept = {path: path.read_bytes() for path in place.iterdir()}
+    command = ["separate", "--overwrite", "--model", str(separator), "--num_speakers", "2", "-o", str(place)]
+    for other in ("talk_3", "talk_residual"):
+        assert cli.main([*command, str(place / "talk.wav"), str(place / f"{other}.wav")]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{other}.wav: would be overwritten by the result of {place}/talk.wav" in line
+    # The id of one is the name of the other.
+    (tmp_path / "wav.scp").write_text(f"talk {place}/talk_3.wav\nu2 {place}/talk.wav\n")
+    assert cli.main(["enhance", "--overwrite", str(tmp_path / "wav.scp"), "-o", str(place)]) == 1
+    assert f"talk.wav: would be overwritten by the result of {place}/talk_3.wav" in capsys.readouterr().err
+    assert cli.main(["enhance", "--overwrite", str(place / "talk.wav"), "-o", str(place)]) == 1
+    assert "talk.wav: would be overwritten by its own result" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in place.iterdir()} == kept
+    # None of the names that are written is that of the recording.
+    (place / "talk_residual.wav").unlink()
+    assert cli.main([*command, str(place / "talk.wav")]) == 0
+    assert {p.name for p in place.iterdir()} == {"talk.wav", *(f"talk_{n}.wav" for n in (1, 2, "residual"))}
+    assert (place / "talk.wav").read_bytes() == kept[place / "talk.wav"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "subtype", "written"),
+    [
+        ("wav", "PCM_U8", "PCM_16"), ("wav", "PCM_16", "PCM_16"), ("flac", "PCM_24", "PCM_24"),
+        ("wav", "PCM_32", "PCM_24"), ("caf", "ALAC_24", "PCM_24"), ("wav", "FLOAT", "FLOAT"),
+        ("caf", "DOUBLE", "FLOAT"), ("mp3", "MPEG_LAYER_III", "PCM_16"), ("ogg", "VORBIS", "PCM_16"),
+        ("ogg", "OPUS", "PCM_16"),
+    ],
+)  # fmt: skip
+def test_a_result_is_as_fine_as_its_recording(ending: str, subtype: str, written: str, tmp_path: Path) -> None:
+    place = tmp_path / f"in.{ending}"
+    # Below half a step of 16 bits.
+    soundfile.write(place, noise(16000, peak=1e-5 if written != "PCM_16" else 0.5), 16000, subtype)
+    enhance_file(Identity(), place, tmp_path / "whole.wav")
+    torch.manual_seed(0)
+    separate_file(build(DC, "x").eval(), place, tmp_path / "part.wav", 2)
+    results = [tmp_path / f"{name}.wav" for name in ("whole", "part_1", "part_2", "part_residual")]
+    assert [soundfile.info(path).subtype for path in results] == [written] * 4
+    given, whole, *parts = (audio.read(path)[0] for path in (place, *results))
+    step = {"PCM_16": 2.0**-15, "PCM_24": 2.0**-23, "FLOAT": 1e-9}[written]
+    assert np.abs(whole - given).max() <= 2 * step and np.abs(sum(parts) - given).max() <= 5 * step
+
+
+def test_what_24_bits_would_clip_is_written_as_float(tmp_path: Path) -> None:
+    top = float(np.nextafter(np.float32(1), np.float32(0)))
+    for peak, subtype in ((1 - 2**-20, "PCM_24"), (-1.0, "PCM_24"), (top, "FLOAT"), (-1.01, "FLOAT")):
+        samples = np.array([0.5, peak], np.float32)
+        audio.write(tmp_path / "a.wav", samples, 8000, "PCM_24")
+        with blocks.writing_wav(tmp_path / "b.wav", 8000, 1, "PCM_24") as write:
+            write(samples[None])
+        for name in ("a.wav", "b.wav"):
+            assert soundfile.info(tmp_path / name).subtype == subtype
+            assert np.abs(audio.read(tmp_path / name)[0] - samples).max() <= 2 * 2.0**-23
 
 
 @pytest.mark.parametrize(("peak", "subtype"), [(0.9, "PCM_16"), (1.5, "FLOAT")])

@@ -17,7 +17,9 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
+import pse
 from pse import cli
+from pse.errors import PseError
 from pse.inference import export as exporting
 from pse.inference.export import compare, export, graph_of
 from pse.inference.package import save_package
@@ -180,7 +182,7 @@ def test_a_graph_that_differs_is_refused_and_what_stood_there_stays(
         pytest.importorskip("onnxruntime")
     directory, out = package(tmp_path / "model", GRU_CAUSAL), tmp_path / "out" / "model.bin"
     monkeypatch.setattr(exporting, "graph_of", lambda *given: spoilt(graph_of(*given), by))
-    arguments = ["export", directory, "-o", str(out), form, *options]
+    arguments = ["export", directory, "-o", str(out), form, "--overwrite", *options]
     assert cli.main(arguments) == 1
     told = capsys.readouterr().err
     assert "differs from the model by" in told and len(told.splitlines()) == 1
@@ -200,6 +202,29 @@ def test_the_verb_writes_a_file_and_says_what_is_in_it(tmp_path: Path, capsys: p
     extra = {"pse.json": ""}
     torch.jit.load(out, _extra_files=extra)
     assert json.loads(extra["pse.json"])["delay_samples"] == "48"
+
+
+def test_a_file_that_is_there_is_replaced_only_where_it_may_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory, out = package(tmp_path / "model", GRU), tmp_path / "model.pt"
+    out.write_text("an older file")
+    command = ["export", directory, "-o", str(out), "--torchscript"]
+    assert cli.main(command) == 1
+    assert "model.pt: is there already; add --overwrite" in capsys.readouterr().err
+    with pytest.raises(PseError, match="is there already"):
+        pse.export(directory, out, form="torchscript")
+    assert out.read_text() == "an older file"
+    assert cli.main([*command, "--overwrite"]) == 0
+    assert torch.jit.load(out)(noise(500)).shape == (1, 500)
+
+
+@pytest.mark.parametrize(("name", "form"), [("a.onnx", "torchscript"), ("a.ONNX", "torchscript"), ("a.pt", "onnx"),
+                                            ("a.pth", "onnx")])  # fmt: skip
+def test_an_ending_of_the_other_form_is_refused(name: str, form: str, tmp_path: Path) -> None:
+    with pytest.raises(PseError, match=f"is the name of a file of .*, and {form} would be in it; choose another"):
+        pse.export(package(tmp_path / "model", GRU), tmp_path / name, form=form)
+    assert not (tmp_path / name).exists()
 
 
 @pytest.mark.parametrize(
@@ -253,7 +278,8 @@ def test_the_programs_of_the_page_enhance_a_file(
     soundfile.write(tmp_path / "in.wav", mix.numpy(), 16000, "FLOAT")
     monkeypatch.chdir(tmp_path)
     for mapping in (GRU_CAUSAL, TASNET_CAUSAL):
-        assert cli.main(["export", package(tmp_path / "model", mapping), "-o", "m.onnx", "--onnx", *options]) == 0
+        command = ["export", package(tmp_path / "model", mapping), "-o", "m.onnx", "--onnx", "--overwrite"]
+        assert cli.main([*command, *options]) == 0
         monkeypatch.setattr(sys, "argv", [program, "m.onnx", "in.wav", "out.wav"])
         runpy.run_path(program)
         out, rate = soundfile.read("out.wav", dtype="float32")

@@ -18,7 +18,7 @@ from pse.errors import PseError
 from pse.inference import package_checks
 from pse.inference.package import load_network
 from pse.models.base import build, num_parameters
-from tests.packages import GRU, TASNET, pack
+from tests.packages import GRU, PREDICTOR, TASNET, pack
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES = {"name": "frame_encoder", "channels": 4, "num_layers": 2, "embedding_size": 4, "projection_size": 4}
@@ -121,6 +121,11 @@ def test_a_header_of_an_absurd_length_is_refused(package: Path, length: int) -> 
         (FRAMES, {"frame": 999_998, "hop": 1}, "do not fit the config|hours at once"),
         (FRAMES, {"num_layers": 10**12}, "more than any model has"),
         (EMBEDDING, {"num_masks": 999_999}, "do not fit the config"),
+        (GRU, {"hop": 1}, r"hop: 1 samples are fewer than any model has \(8 at 16000 Hz\)"),
+        (GRU, {"sample_rate": 384_000}, "hop: 128 samples are fewer"),
+        (EMBEDDING, {"hop": 3}, "hop: 3 samples are fewer"), (PREDICTOR, {"hop": 7}, "hop: 7 samples are fewer"),
+        (FRAMES, {"hop": 1}, "hop: 1 samples are fewer"),
+        (UNFOLDED, {"net": EMBEDDING | {"hop": 1}}, "hop: 1 samples are fewer"),
         (UNFOLDED, {"iterations": 1001}, "iterations: 1,001 is more than any model has"),
         (UNFOLDED, {"net": EMBEDDING | {"hidden_size": 10**9}}, "hidden_size: 1,000,000,000 is more than any"),
     ],
@@ -138,6 +143,34 @@ def test_a_config_that_would_fill_the_memory_is_refused_before_anything_is_built
 def test_layers_that_hear_years_at_once_are_refused(tmp_path: Path) -> None:
     mapping = TASNET | {"num_blocks": 40}
     refused(pack(tmp_path / "model", mapping), "hours at once")
+
+
+def test_a_hop_of_every_sample_is_refused_in_a_network_of_espnet(tmp_path: Path) -> None:
+    for needed in ("espnet2", "torch_complex", "typeguard", "librosa"):
+        pytest.importorskip(needed)
+    front = {"n_fft": 64, "hop_length": 1}
+    net = {"name": "espnet", "separator": "rnn", "separator_conf": {"layer": 1, "unit": 8}, "encoder": "stft"}
+    refused(pack(tmp_path / "model", net | {"encoder_conf": front}), "hop: 1 samples are fewer")
+    load_network(pack(tmp_path / "other", net | {"encoder_conf": front | {"hop_length": 16}}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (torch.complex64, "holds numbers of type C64"), (torch.float8_e4m3fn, "holds numbers of type F8_E4M3"),
+        (torch.int32, r"there is \[.*\] of whole numbers and \[.*\] in the config"),
+        (torch.bool, "of whole numbers"), (torch.float16, None), (torch.bfloat16, None), (torch.float64, None),
+    ],
+)  # fmt: skip
+def test_weights_of_another_kind_of_numbers_are_refused(kind: torch.dtype, told: str | None, package: Path) -> None:
+    weights = load_file(package / "model.safetensors")
+    name = sorted(weights)[0]
+    save_file(weights | {name: weights[name].to(kind)}, package / "model.safetensors")
+    sum_again(package)
+    if told is None:
+        assert load_network(package).state_dict()[name].dtype == torch.float32
+    else:
+        refused(package, told)
 
 
 @pytest.mark.parametrize("name", ["os", "pickle", "base", "../base", "pse.models.base", "", None, 7, ["gru_mask"]])

@@ -84,6 +84,33 @@ def test_what_cannot_be_is_one_line(given: Any, rate: Any, told: str, tmp_path: 
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_more_channels_than_there_are_microphones_are_samples_that_were_not_transposed(
+    kind: Callable, built_in: Path
+) -> None:
+    for given in (noise(2000, 2), noise(65, 9)):
+        for enhance in (pse.enhance, pse.load_model(builtin.DEFAULTS["enhance"]).enhance):
+            with pytest.raises(PseError, match=f"enhance: {len(given)} channels were given, 64 at most .*; transpose"):
+                enhance(kind(given), sample_rate=16000)
+    assert pse.enhance(kind(noise(64, 9)), sample_rate=16000).shape == (64, 9)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (None, "a value of type NoneType is no model; name a built-in model"), (5, "type int is no model"),
+        ("x" * 300, "no such model directory, and no built-in model"), (f"{'x' * 300}/y", "is no model directory"),
+        (Path("x" * 300), "is no model directory; pse models lists"), ("a\0b", "no such model directory"),
+        ("hf:" + "x" * 300 + f"/a@{'0' * 40}", "is no address of a model"),
+        ("exp/none", "is no model directory; pse models lists"),
+    ],
+)  # fmt: skip
+def test_what_names_no_model_is_one_line(given: Any, told: str) -> None:
+    with pytest.raises(PseError, match=told) as caught:
+        pse.load_model(given)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_model_of_another_task_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     places = {m["name"]: pack(tmp_path / m["name"], m) for m in (GRU, EMBEDDING, PREDICTOR, VOICE)}
     models = {name: pse.load_model(place) for name, place in places.items()}

@@ -20,13 +20,17 @@ def test_a_line_tells_what_a_model_is(
     assert cli.main(["models"]) == 0 and "no models are built in" in capsys.readouterr().out
     pack_builtin(tmp_path / "weights")
     pack(tmp_path / "weights" / "zz_other", EMBEDDING, "# other\n\nNothing on rights.\n")
+    long = "# long\n\nLicence: CC BY 4.0 or\nlater. Made from speech (by\nsomebody).\n\nMore. And more.\n"
+    pack(tmp_path / "weights" / "zz_two_lines", EMBEDDING, long)
     assert cli.main(["models"]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     rows = {line.split()[0]: line for line in lines}
     assert head.split() == ["name", "task", "rate", "weights", "size", "causal", "licence"]
-    assert list(rows) == builtin.names() and len(rows) == 5
+    assert list(rows) == builtin.names() and len(rows) == len(lines) == 6
     for task, name in builtin.DEFAULTS.items():
-        assert rows[name].split()[1] == task and rows[name].endswith("Licence: that of the test")
+        assert rows[name].split()[1] == task and rows[name].endswith("  that of the test")
+    # A sentence is whole, whatever the lines of the card.
+    assert rows["zz_two_lines"].endswith("  CC BY 4.0 or later")
     assert " 16000 Hz " in rows[builtin.DEFAULTS["enhance"]] and " 32 ms " in rows[builtin.DEFAULTS["enhance"]]
     other = rows["zz_other"]
     assert " separate " in other and " 8000 Hz " in other and " no " in other and "not named in the card" in other
