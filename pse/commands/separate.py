@@ -81,6 +81,6 @@ def separate_file(
     told = str(places[0]) + (f" .. _{len(wavs)}.wav" if len(wavs) > 1 else "")
     if counted_by is not None:
         told += f": {len(wavs)} speakers" if len(wavs) > 1 else ": one speaker"
-        told += f", counted by {counted_by}" + (f"; {note}" if note else "")
+        told += f", counted by {counted_by}" + (f"; {note}" if note else "; --num_speakers is surer, if you know it")
     lists = {f"spk{n}.scp": path for n, path in enumerate(places, 1)} | {"residual.scp": rest}
     return Done(told, len(samples) / rate, lists)
