@@ -14,7 +14,7 @@ from pse.errors import PseError, first_three
 from pse.io import audio
 from pse.io.tables import read_table
 
-__all__ = ["FORMATS", "PLUGIN", "halves", "scan", "scan_list"]
+__all__ = ["FORMATS", "PLUGIN", "halves", "scan", "scan_list", "scan_plain"]
 FORMATS = frozenset(
     ".wav .flac .ogg .oga .opus .mp3 .aiff .aif .aifc .au .snd .caf .w64 .rf64 .sph .nist .voc .avr .paf".split()
 )
@@ -48,13 +48,16 @@ def scan(
     table = Path(manifest) if manifest is not None else root / MANIFEST_NAME
     listed = manifest is not None or table.is_file()
     rows, faults = read_manifest(table, root) if listed else _read_layout(root)
-    total = len(rows) + len(faults)
-    if not total:
-        raise PseError(f"holds no audio file ({', '.join(sorted(FORMATS))})", root, "check the path")
-    faults += [f"{row.path}: {fault}" for row in rows if (fault := name_fault(row.path))]
-    drafts = _drafts([row for row in rows if not name_fault(row.path)], root)
-    found = _usable(drafts, faults, total, root, min_duration_s, skip_bad)
-    return _with_split(found, root, seed, shares)
+    return _with_split(_recordings(rows, faults, root, min_duration_s, skip_bad), root, seed, shares)
+
+
+def scan_plain(root: str | Path, min_duration_s: float = 1.0, skip_bad: bool = False) -> list[Recording]:
+    """All recordings below `root`, whatever its folders are called, sorted by id, checked as `scan` does it.
+
+    For a person's own folder: no name in it means a split, and no list in it was written for pse.
+    """
+    root = need_directory(root, "check the path")
+    return _recordings(*_read_layout(root, plain=True), root, min_duration_s, skip_bad)
 
 
 def scan_list(table: str | Path, min_duration_s: float = 1.0, skip_bad: bool = False) -> list[Recording]:
@@ -62,6 +65,18 @@ def scan_list(table: str | Path, min_duration_s: float = 1.0, skip_bad: bool = F
     table = Path(table)
     drafts = [Recording(safe(key), Path(place), "me", 0.0) for key, place in read_table(table).items()]
     return _usable(drafts, [], len(drafts), table, min_duration_s, skip_bad)
+
+
+def _recordings(
+    rows: list[Row], faults: list[str], root: Path, min_duration_s: float, skip_bad: bool
+) -> list[Recording]:
+    """The recordings of the rows that can be used. Raises PseError as `_usable` does, and where there are no rows."""
+    total = len(rows) + len(faults)
+    if not total:
+        raise PseError(f"holds no audio file ({', '.join(sorted(FORMATS))})", root, "check the path")
+    faults = faults + [f"{row.path}: {fault}" for row in rows if (fault := name_fault(row.path))]
+    drafts = _drafts([row for row in rows if not name_fault(row.path)], root)
+    return _usable(drafts, faults, total, root, min_duration_s, skip_bad)
 
 
 def _usable(
@@ -80,11 +95,11 @@ def _usable(
     return sorted(found, key=lambda r: r.id)
 
 
-def _read_layout(root: Path) -> tuple[list[Row], list[str]]:
-    """Rows out of the directory's layout, and the files whose place or format says nothing."""
+def _read_layout(root: Path, plain: bool = False) -> tuple[list[Row], list[str]]:
+    """Rows out of the directory's layout, and the files whose place or format says nothing; plain: without splits."""
     files = [p for p in walk(root) if p.suffix.lower() in FORMATS | FOREIGN_FORMATS]
     inside = {p: p.relative_to(root).parts for p in files}
-    by_split = any(len(parts) > 1 and split_name(parts[0]) == "train" for parts in inside.values())
+    by_split = not plain and any(len(parts) > 1 and split_name(parts[0]) == "train" for parts in inside.values())
     rows, faults = [], []
     for path, parts in inside.items():
         kind = path.suffix.lower()

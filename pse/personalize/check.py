@@ -50,10 +50,10 @@ class Check:
         change = self.difference
         if not change.n:
             return "none of the recordings that it has not heard is clear enough to judge by"
-        half = f" ± {change.half_width:.2f}" if change.half_width is not None else ""
+        half, sure = (f" ± {change.half_width:.2f}", "95 % interval, ") if change.half_width is not None else ("", "")
         return (
             f"on recordings that it has not heard: base {self.base_db:.2f} dB, personal {self.personal_db:.2f} dB "
-            f"SI-SDR improvement, {change.mean:+.2f}{half} dB ({change.n} pieces)"
+            f"SI-SDR improvement, {change.mean:+.2f}{half} dB ({sure}n = {change.n} pieces)"
         )
 
 

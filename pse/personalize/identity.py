@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,4 +97,9 @@ def in_words(encoder: Any, found: Sequence[Heard], others: Sequence[Heard], like
     told = f"one voice in {len(found)} part{'s' if len(found) > 1 else ''}"
     if others:
         told = f"{len(others)} of {len(found)} parts sound like somebody else: {first_three(others)}"
-    return told if likeness is None else f"{told}, likeness to the noisy recordings {likeness:.2f}"
+    return told if likeness is None else f"{told}, likeness to the noisy recordings {two_digits(likeness)}"
+
+
+def two_digits(likeness: float) -> str:
+    """A likeness, rounded down: what is below a limit must not be told as what the limit is."""
+    return f"{math.floor(100 * likeness) / 100:.2f}"

@@ -70,7 +70,7 @@ def read_recordings(place: Path, sample_rate: int, longest_s: float = LONGEST_S)
     if listed:
         scanned = folder.scan_list(place, SHORTEST_S, skip_bad=True)
     else:
-        scanned = folder.scan(place, min_duration_s=SHORTEST_S, skip_bad=True, shares={"train": 1.0})
+        scanned = folder.scan_plain(place, SHORTEST_S, skip_bad=True)
     for recording in scanned:
         if left_s < SHORTEST_S:
             break
@@ -130,13 +130,13 @@ def parts(recordings: Mapping[str, np.ndarray], sample_rate: int, seed: int, wha
     return found
 
 
-def read_noises(place: Path, sample_rate: int, seed: int) -> dict[str, MemoryCache]:
-    """Noises of a directory, for each of SHARES."""
-    return parts(read_recordings(place, sample_rate).samples, sample_rate, seed, str(place))
+def own_noises(
+    recordings: Recordings, frame_snr_db: Mapping[str, np.ndarray], seed: int
+) -> tuple[dict[str, MemoryCache], float]:
+    """Noises for each of SHARES, where none are given: synthesised ones, and what the recordings have between words.
 
-
-def own_noises(recordings: Recordings, frame_snr_db: Mapping[str, np.ndarray], seed: int) -> dict[str, MemoryCache]:
-    """Noises for each of SHARES, where none are given: synthesised ones, and what the recordings have between words."""
+    And the seconds of the latter: 0 where they are too few, or nothing is left of them for one of SHARES.
+    """
     rate, random = recordings.sample_rate, np.random.default_rng([seed, 0])
     made = {
         f"{kind}-{number:03d}": noises.render(kind, random, NOISE_S, rate, _nobody)
@@ -146,15 +146,22 @@ def own_noises(recordings: Recordings, frame_snr_db: Mapping[str, np.ndarray], s
     found = parts(made, rate, seed, "noises")
     between = {n: gaps(x, frame_snr_db[n], rate) for n, x in recordings.samples.items()}
     between = {n: x for n, x in between.items() if len(x) >= LEAST_GAPS_S * rate}
-    if sum(map(len, between.values())) < LEAST_OWN_NOISE_S * rate:
-        return found
-    own = parts(between, rate, seed, "gaps")
+    between_s = sum(map(len, between.values())) / rate
+    if between_s < LEAST_OWN_NOISE_S:
+        return found, 0.0
+    try:
+        own = parts(between, rate, seed, "gaps")
+    except PseError:
+        return found, 0.0
     # As much of the one as of the other is drawn.
-    return {part: _evenly(cache, own[part]) for part, cache in found.items()}
+    return {part: _evenly(cache, own[part]) for part, cache in found.items()}, between_s
 
 
 def gaps(samples: np.ndarray, frame_snr_db: np.ndarray, sample_rate: int) -> np.ndarray:
-    """What a recording [T] has between words, joined: stretches whose predicted SNR [F] is low throughout."""
+    """What a recording [T] has between words, joined: stretches whose predicted SNR [F] is low throughout.
+
+    Without those that are silent, as cut or gated recordings have them: no noise is learnt from these.
+    """
     hop = len(samples) / max(1, len(frame_snr_db) - 1)
     low = np.concatenate([[False], frame_snr_db < GAP_DB, [False]])
     edges = np.flatnonzero(low[1:] != low[:-1]).reshape(-1, 2)
@@ -162,7 +169,7 @@ def gaps(samples: np.ndarray, frame_snr_db: np.ndarray, sample_rate: int) -> np.
     joined = np.zeros(0, np.float32)
     for first, last in edges:
         part = samples[round(first * hop) : round((last - 1) * hop)]
-        if len(part) < GAP_S * sample_rate:
+        if len(part) < GAP_S * sample_rate or audio.level_dbfs(part) < audio.SILENCE_DBFS:
             continue
         if len(joined):
             ramp = np.sqrt(np.linspace(0, 1, fade, dtype=np.float32))

@@ -66,6 +66,18 @@ def test_a_file_outside_the_split_folders_is_refused(tmp_path: Path) -> None:
         folder.scan(tmp_path)
 
 
+def test_a_plain_folder_has_no_splits_speakers_and_lists(tmp_path: Path) -> None:
+    for name in ("train/ann/a.wav", "b.wav", "calls/c.flac"):
+        sound(tmp_path / name)
+    (tmp_path / "MANIFEST.tsv").write_text("path\ngone.wav\n")
+    found = folder.scan_plain(tmp_path)
+    assert sorted(r.path.name for r in found) == ["a.wav", "b.wav", "c.flac"] and not any(r.split for r in found)
+    (tmp_path / "calls" / "d.m4a").write_bytes(b"ftyp")
+    assert len(folder.scan_plain(tmp_path, skip_bad=True)) == 3
+    with pytest.raises(PseError, match=r"1 of 4 files cannot be used: calls/d\.m4a: \.m4a is not read here"):
+        folder.scan_plain(tmp_path)
+
+
 def test_ids_from_difficult_names_are_safe_unique_and_stable(tmp_path: Path) -> None:
     names = ["my dog's bark", 'a "quoted" one', "F\u00fc\u00dfe", "\u65e5\u672c", "x", "X", "-rf", "$(id);"]
     names = [f"{n}.wav" for n in names] + ["x.flac"]

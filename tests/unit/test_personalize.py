@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
 import tracemalloc
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +35,9 @@ GRU = {"name": "gru_mask", "hidden_size": 8, "num_layers": 1, "n_fft": 256, "hop
 PREDICTOR = {"name": "snr_predictor", "hidden_size": 4, "num_layers": 1, "sample_rate": RATE}
 
 
+CARD = "# base\n\nLicence: CC BY 4.0. Made from\nthis and that.\n\n## Weights\n"
+
+
 @pytest.fixture
 def packages(tmp_path: Path) -> dict[str, Path | None]:
     """A base, a predictor that takes every frame for one of 10 dB, and no encoder of voices."""
@@ -41,7 +46,7 @@ def packages(tmp_path: Path) -> dict[str, Path | None]:
     torch.nn.init.zeros_(predictor.snr.weight)
     torch.nn.init.constant_(predictor.snr.bias, 10.0)
     found = {"base": tmp_path / "base", "predictor": tmp_path / "predictor", "voice": None}
-    save_package(found["base"], build(GRU, "test"), GRU, "# base\n")
+    save_package(found["base"], build(GRU, "test"), GRU, CARD)
     save_package(found["predictor"], predictor, PREDICTOR, "# predictor\n")
     return found
 
@@ -120,6 +125,13 @@ def test_what_is_silent_short_or_damaged_is_left_out_and_one_file_is_enough(tmp_
         read_recordings(tmp_path / "a", RATE)
 
 
+def test_names_of_a_persons_folders_mean_nothing(tmp_path: Path) -> None:
+    for number, name in enumerate(("train/a.wav", "b.wav", "test/c.wav")):
+        audio.write(tmp_path / name, voice(3, number), RATE)
+    (tmp_path / "MANIFEST.tsv").write_text("path\tspeaker\nelsewhere.wav\tme\n")
+    assert read_recordings(tmp_path, RATE).total_s == 9
+
+
 def test_a_list_names_recordings_that_lie_anywhere(tmp_path: Path) -> None:
     audio.write(tmp_path / "a" / "take.wav", voice(3), RATE)
     audio.write(tmp_path / "b" / "take.flac", voice(4, 1), RATE)
@@ -178,12 +190,27 @@ def test_noises_between_words_are_drawn_as_often_as_synthesised_ones(monkeypatch
     monkeypatch.setattr(material, "NUM_NOISES", 20)
     recordings = Recordings({f"r{n}": voice(10, n) for n in range(10)}, RATE)
     low = {n: np.full(1 + len(x) // 256, -20.0) for n, x in recordings.samples.items()}
-    with_gaps = own_noises(recordings, low, 0)
-    without = own_noises(recordings, {n: -x for n, x in low.items()}, 0)
+    with_gaps, between_s = own_noises(recordings, low, 0)
+    without, none_s = own_noises(recordings, {n: -x for n, x in low.items()}, 0)
+    assert between_s == pytest.approx(100, abs=2) and none_s == 0
     for part, cache in with_gaps.items():
         own = [n for n in cache.ids if n.startswith("r")]
         assert 0.5 <= len(own) / len(without[part].ids) <= 2
         assert not any(n.startswith("r") for n in without[part].ids)
+
+
+def test_silence_between_words_is_no_noise_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(material, "NUM_NOISES", 20)
+    gated = np.concatenate([voice(2), np.zeros(2 * RATE, np.float32), voice(2, 1)])
+    low = np.full(1 + len(gated) // 256, 20.0)
+    low[70:118] = -20
+    assert len(gaps(np.where(gated, 0, gated + 0.01).astype(np.float32), low, RATE)) and not len(gaps(gated, low, RATE))
+    recordings = Recordings({f"r{n}": gated for n in range(10)}, RATE)
+    assert own_noises(recordings, dict.fromkeys(recordings.samples, low), 0)[1] == 0
+    # Enough in all, and nothing of it where it should choose and judge.
+    ends = Recordings({"r": np.concatenate([voice(8), np.zeros(8 * RATE, np.float32)])}, RATE)
+    found, between_s = own_noises(ends, {"r": np.full(501, -20.0)}, 0)
+    assert between_s == 0 and all(cache.ids for cache in found.values())
 
 
 def test_clean_speech_that_is_refused_stops_before_any_training(
@@ -230,8 +257,18 @@ def test_a_person_gets_a_model_with_its_card(noisy: Path, packages: dict[str, Pa
     made = personalize(noisy, tmp_path / "mine", **packages, minutes=0.05, progress=told.append)
     model = load_network(made.model)
     assert model.sample_rate == RATE and (made.model / "verdict.png").stat().st_size > 1000
-    assert "6 recordings, 36 s" in told[0] and "SI-SDR improvement" in told[1]
-    assert ("A personal model" in (made.model / "card.md").read_text()) == made.helped
+    assert "6 recordings, 36 s" in told[0] and told[1] == "noise: 100 synthesised ones, and 0 s from between the words"
+    assert "SI-SDR improvement" in told[2] and "DNSMOS" in told[3]
+    card = (made.model / "card.md").read_text()
+    assert ("A personal model" in card) == made.helped
+    # What it was made with and of, what was told of it, and under which licence it is.
+    options = f"--base {packages['base'].name} --predictor predictor --voice none --minutes 0.05 --seed 0"
+    assert f"`pse personalize noisy -o mine {options}`" in card
+    sums = hashlib.sha256((packages["predictor"] / "SHA256SUMS").read_bytes()).hexdigest()
+    assert f"- predictor: {packages['predictor']} ({sums[:12]})" in card
+    lines = [f"- noisy speech: {line}" for line in told[0].splitlines()] + [f"- {line}" for line in told[1:4]]
+    assert all(line in card for line in lines) and "(95 % interval, n = " in card
+    assert "\nLicence: CC BY 4.0. Made from\nthis and that.\n" in card and "## Weights" not in card
     assert not (tmp_path / "mine.work").exists()
     with pytest.raises(PseError, match="is there already"):
         personalize(noisy, tmp_path / "mine", **packages, minutes=0.05)
@@ -281,6 +318,47 @@ def test_a_stopped_training_goes_on_to_the_same_end(
     monkeypatch.setattr(adapt, "_examples_in", stop)
     personalize(noisy, tmp_path / "mine", **packages, minutes=0.03)
     assert plan and (tmp_path / "mine" / "model.safetensors").is_file()
+
+
+def test_a_directory_of_somebody_else_is_no_place_to_work_in(
+    noisy: Path, packages: dict[str, Path | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "mine.work"
+    work.mkdir()
+    (work / "thesis.tex").write_text("years")
+    (work / "verdict.png").write_bytes(b"")
+    with monkeypatch.context() as patch, pytest.raises(PseError, match=r"mine\.work: is needed for the training"):
+        patch.setattr(pipeline, "load_network", lambda *rest: pytest.fail("a model was loaded"))
+        personalize(noisy, tmp_path / "mine", **packages)
+    assert (work / "thesis.tex").read_text() == "years"
+    # One that was stopped at the picture is its own.
+    (work / "thesis.tex").rename(work / ".verdict.png.tmp-999999999")
+    monkeypatch.setattr(pipeline, "train", lambda model, *rest: torch.nn.init.zeros_(model.mask.weight))
+    personalize(noisy, tmp_path / "mine", **packages)
+    assert not work.exists()
+
+
+def test_noises_with_the_voice_in_them_are_refused(
+    noisy: Path, packages: dict[str, Path | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "train", None)
+    monkeypatch.setattr(pipeline, "judge_noises", lambda *given: ("told", f"{len(given[0].samples)} are speech"))
+    with pytest.raises(PseError, match="noisy: 6 are speech"):
+        personalize(noisy, tmp_path / "mine", **packages, noise_dir=noisy)
+
+
+def test_an_encoder_of_voices_is_one() -> None:
+    class Enhances(torch.nn.Module):
+        sample_rate = RATE
+
+        def forward(self, mix: torch.Tensor) -> Output:
+            return Output(wavs=mix[:, None])
+
+    for name, refused in (("voice", False), ("gru_256_causal", True), ("dc_blstm", True)):
+        models = pipeline._Models(Enhances(), Predicted(10), {}, load_network(package(name)))
+        chosen = {"base": "b", "predictor": "p", "voice": name}
+        with pytest.raises(PseError, match=f"{name}: tells no voices apart") if refused else nullcontext():
+            pipeline._check_models(models, chosen)
 
 
 @pytest.mark.parametrize(("swap", "told"), [("base", "enhances nobody"), ("predictor", "tells no frame SNR")])
