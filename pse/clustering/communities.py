@@ -131,7 +131,7 @@ def _widened(points: Tensor) -> Tensor:
 
 
 def _curve(apart: list[float], nodes: Tensor) -> list[float]:
-    spectrum = eigenvalues(nodes[None], nodes.new_ones(1, len(nodes)), MAX_COUNT)[0]
+    spectrum = eigenvalues(nodes[None], nodes.new_ones(1, len(nodes)), max(MAX_COUNT, nodes.shape[1]))[0]
     return [*padded(apart, MAX_COUNT), *spectrum.tolist()]
 
 

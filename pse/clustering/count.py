@@ -1,7 +1,8 @@
 """How many sources there are, told from the embeddings alone.
 
 Each estimator gives a count from 1 to `max_count` for every utterance, and the curve it was read
-from. Those on eigenvalues need one D x D matrix; those on clusters look at a subset of the points.
+from, or a calibration can read it from. Those on eigenvalues need one D x D matrix; those on clusters look at a subset
+of the points.
 Neighbouring bins are not independent, so the criteria of information theory tend to count too many.
 """
 
@@ -29,7 +30,7 @@ RESTARTS = 4
 
 
 class Count(NamedTuple):
-    """count [B], and curve [B, max_count], whose entry c - 1 speaks of c sources."""
+    """count [B], and curve [B, max_count], whose entry c - 1 speaks of c sources; that of eigenvalues has all."""
 
     count: Tensor
     curve: Tensor
@@ -51,9 +52,12 @@ def eigenvalues(points: Tensor, weights: Tensor, size: int) -> Tensor:
 
 
 def by_eigenvalues(points: Tensor, weights: Tensor, max_count: int = MAX_COUNT) -> Count:
-    """The number of eigenvalues that are a part of 0.05 at least; the curve is the eigenvalues."""
-    curve = eigenvalues(points, weights, max_count)
-    return Count((curve >= EIGENVALUE).sum(1).clamp_min(1), curve)
+    """The number of eigenvalues that are a part of 0.05 at least; the curve is all eigenvalues, [B, D] or more.
+
+    The small ones tell a calibration how far embeddings lie from ideal ones, and so what the large ones are worth.
+    """
+    curve = eigenvalues(points, weights, max(max_count, points.shape[-1]))
+    return Count((curve[:, :max_count] >= EIGENVALUE).sum(1).clamp_min(1), curve)
 
 
 def by_eigengap(points: Tensor, weights: Tensor, max_count: int = MAX_COUNT, *, floor: float = EIGENVALUE / 5) -> Count:

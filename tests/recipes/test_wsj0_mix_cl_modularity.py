@@ -111,7 +111,7 @@ separate:
     modularity: {mode: communities, count: estimated, soft: true, communities: {num_nodes: 150, steps: 10}}
     known: {mode: communities, communities: {method: leiden, num_nodes: 150}}
     kmeans: {mode: global, restarts: 2}
-count: {estimators: [silhouette], max_count: 3, num_mixtures: 2, tried_db: [0]}
+count: {estimators: [silhouette], max_count: 3, num_mixtures: 2, tried_db: [0], ideal_parts: [1]}
 prosody: {num_utterances: 2}
 report: {num_examples: 1, study: [eer, count_accuracy]}
 """
@@ -179,6 +179,8 @@ def test_the_number_of_signals_is_what_was_found_and_one_speaker_can_be_told(mad
     counted = json.loads((made.exp / "count" / "bins.json").read_text())["modularity"]
     assert sum(map(sum, counted["told"].values())) == 6
     assert len(counted["calibration"]["biases"]) == 3 and set(counted["tried"]) == {"0"}
+    assert sum(map(sum, counted["purer"]["1"]["told"].values())) == 6 and counted["purer"]["1"]["nmi"] > 0.99
+    assert "Number of speakers, were the embeddings purer" in (made.exp / "RESULTS.md").read_text()
 
 
 def test_the_ledger_says_what_each_step_is_told(made: Place) -> None:

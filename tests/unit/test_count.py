@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pse.clustering.calibration import calibrate
 from pse.clustering.count import (
     ESTIMATORS,
     _first_not_exceeded,
@@ -42,7 +43,8 @@ def test_clear_sources_are_counted_and_silent_bins_are_not(name: str) -> None:
     for num_sources in (1, 2, 3, 4):
         points = torch.cat([_embeddings(num_sources), random], 1)
         found = count_sources(name, points, active)
-        assert found.count.tolist() == [num_sources] and found.curve.shape == (1, 5) and found.curve.isfinite().all()
+        assert found.count.tolist() == [num_sources] and found.curve.isfinite().all()
+        assert found.curve.shape == (1, D if name == "eigenvalues" else 5)
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
@@ -60,7 +62,8 @@ def test_each_utterance_of_a_batch_has_its_own_count_whatever_its_companions(nam
 @pytest.mark.parametrize("max_count", [1, 2])
 def test_a_count_is_never_above_the_largest_asked_for(name: str, max_count: int) -> None:
     found = count_sources(name, _embeddings(4), torch.ones(1, 400), max_count)
-    assert 1 <= found.count.item() <= max_count and found.curve.shape == (1, max_count)
+    assert 1 <= found.count.item() <= max_count
+    assert found.curve.shape == (1, D if name == "eigenvalues" else max_count)
 
 
 def test_eigenvalues_of_ideal_embeddings_are_the_parts_of_the_bins() -> None:
@@ -70,6 +73,22 @@ def test_eigenvalues_of_ideal_embeddings_are_the_parts_of_the_bins() -> None:
     assert torch.allclose(got, expected, atol=1e-6)
     weights = torch.tensor([[1.0] * 6 + [2.0] * 3 + [0.0]])
     assert torch.allclose(eigenvalues(torch.eye(D)[label][None], weights, 2), torch.tensor([[0.5, 0.5]]).double())
+
+
+def test_small_eigenvalues_tell_a_calibration_what_the_large_ones_are_worth() -> None:
+    """Blurred embeddings of two sources and clear ones of three can have alike large eigenvalues."""
+    random = torch.Generator().manual_seed(3)
+    counts = [2 + n % 2 for n in range(120)]
+    curves = []
+    for seed, count in enumerate(counts):
+        blur = 0.1 + 0.5 * torch.rand(1, generator=random).item()
+        points = _embeddings(count, spread=blur, seed=seed)
+        curves.append(count_sources("eigenvalues", points, torch.ones(1, 400)).curve[0].tolist())
+    right = {}
+    for size in (3, D):
+        reading = calibrate([c[:size] for c in curves[:80]], counts[:80])
+        right[size] = sum(reading.count(c) == n for c, n in zip(curves[80:], counts[80:], strict=True))
+    assert right[D] > right[3], right
 
 
 def test_silence_has_one_source_by_eigenvalues_and_is_one_line_by_clusters() -> None:

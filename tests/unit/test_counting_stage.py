@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional
 
 from pse.clustering import communities
 from pse.clustering.options import Clustering, Communities, GraphOptions
 from pse.data.scene import Scene
+from pse.errors import PseError
 from pse.inference import clustering
 from pse.inference.clustering import masked
 from pse.models.base import Model, Output, build
@@ -172,3 +176,30 @@ def test_a_mixture_of_more_speakers_than_are_looked_for_has_a_note() -> None:
         told.append(separators.model_separator(ctx, Bands(), how, True)(spec, mixed, 3)[1])
     assert told[0]["count"] == 2 and told[0]["note"] == "at least 2 speakers: raise max_clusters"
     assert told[1]["count"] > 2
+
+
+@given(st.integers(0, 99), st.floats(0, 1))
+def test_embeddings_that_are_ideal_to_a_part_keep_length_and_join_their_speakers(seed: int, part: float) -> None:
+    random = torch.Generator().manual_seed(seed)
+    vectors = functional.normalize(torch.randn(1, 60, 6, generator=random), dim=-1)
+    whose = functional.one_hot(torch.arange(60) % 3, 3)[None].float()
+    purer = count._purified(vectors, whose, part)
+    assert torch.allclose(purer.norm(dim=-1), torch.ones(1, 60), atol=1e-5)
+    if part == 1:
+        assert torch.equal(purer, functional.pad(whose, (0, 3)))
+        assert count._purity(purer, torch.ones(1, 60), whose[0]) == pytest.approx(1)
+    if part == 0:
+        assert torch.allclose(purer, vectors, atol=1e-6)
+
+
+def test_purer_embeddings_are_purer() -> None:
+    random = torch.Generator().manual_seed(0)
+    vectors = functional.normalize(torch.randn(1, 900, 8, generator=random), dim=-1)
+    whose = functional.one_hot(torch.arange(900) % 3, 3)[None].float()
+    found = [count._purity(count._purified(vectors, whose, p), torch.ones(1, 900), whose[0]) for p in (0, 0.3, 0.6)]
+    assert found[0] < 0.1 < found[1] < found[2] and found[2] > 0.9
+
+
+def test_ideal_embeddings_need_an_axis_for_each_speaker() -> None:
+    with pytest.raises(PseError, match="4 speakers have no axis each in 3 dimensions"):
+        count._purified(torch.ones(1, 4, 3), torch.eye(4)[None], 0.5)

@@ -36,7 +36,20 @@ def count_table(ctx: Context) -> list[Extra]:
     told_as = (f"told {k}" for k in range(1, most + 1))
     headings = ["system", "by", "up to dB apart", "speakers", *told_as, "more", "right (%)", "without calibration (%)"]
     title = "Number of speakers, told from the embeddings of open speakers (calibrated on validation speech)"
-    return [Extra(title, headings, lines)] if lines else []
+    return [Extra(title, headings, lines), *_purity_table(ctx)] if lines else []
+
+
+def _purity_table(ctx: Context) -> list[Extra]:
+    """How often the number would be right, were the embeddings purer."""
+    lines = [
+        [task.name.removeprefix("count."), name, part, f"{one['nmi']:.2f}", f"{100 * one['accuracy']:.0f}",
+         str(sum(map(sum, one["told"].values())))]
+        for task in count.tasks(ctx)
+        for name, found in read_json(task.outputs[0]).items()
+        for part, one in found.get("purer", {}).items()
+    ]  # fmt: skip
+    headings = ["system", "by", "ideal part of the embeddings", "NMI of k-means, number given", "number right (%)", "n"]
+    return [Extra("Number of speakers, were the embeddings purer", headings, lines)] if lines else []
 
 
 def cluster_tables(ctx: Context) -> list[Extra]:

@@ -222,7 +222,8 @@ class CountConfig:
     """How many speakers there are: estimators of pse.clustering.count, tried on so many mixtures of 1 to max_count.
 
     With them all ways of clustering that estimate the number. spread_db: of the mixtures; null takes that of the
-    mixtures of the recipe. tried_db: further ones, on which nothing is chosen.
+    mixtures of the recipe. tried_db: further ones, on which nothing is chosen. ideal_parts: also of embeddings of which
+    so large a part is ideal, which tells whether the embeddings or what counts them falls short.
     """
 
     estimators: list[Literal["eigenvalues", "eigengap", "silhouette", "bic", "gap"]] = field(default_factory=list)
@@ -230,12 +231,16 @@ class CountConfig:
     num_mixtures: int = 50
     spread_db: float | None = None
     tried_db: list[float] = field(default_factory=list)
+    ideal_parts: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         within(self, 2, MOST_SPEAKERS, "max_count")
         within(self, 1, math.inf, "num_mixtures")
         unique("estimators", self.estimators)
         unique("tried_db", self.tried_db)
+        unique("ideal_parts", self.ideal_parts)
+        if outside := [p for p in self.ideal_parts if not 0 <= p <= 1]:
+            raise ValueError(f"ideal_parts are from 0 to 1, got {outside[0]:g}")
 
 
 @dataclass(frozen=True)

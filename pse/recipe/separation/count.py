@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pse.clustering.calibration import Calibration, calibrate
 from pse.clustering.options import Clustering
 from pse.config import plain
+from pse.errors import PseError
 from pse.recipe.options import Context
 from pse.recipe.separation.layout import (
     Condition,
@@ -120,12 +121,14 @@ def _task(ctx: Context, system: System) -> Task:
 def _found(ctx: Context, config: Any, system: System) -> dict[str, Any]:
     """Estimator -> its calibration, its accuracy, and how often it told each number: `told`, and by spread `tried`.
 
-    `by_its_own_rule`: the accuracy without calibration.
+    `by_its_own_rule`: the accuracy without calibration. `purer`: part of the embeddings that is ideal -> accuracy of a
+    calibration on such embeddings, and their purity `nmi`.
     """
     main = config.mixture.spread_db if config.count.spread_db is None else config.count.spread_db
     valid = list(_counted(ctx, config, system, valid_speech(ctx), main))
     tested = list(_counted(ctx, config, system, "open", main))
     others = {db: list(_counted(ctx, config, system, "open", db)) for db in config.count.tried_db}
+    purer = {part: _purer(ctx, config, system, main, part) for part in config.count.ideal_parts}
     made, known = {}, ways(ctx, system)
     for name in [*config.count.estimators, *known]:
         reading = _calibration(valid, name) if name not in known or _is_open(known[name]) else None
@@ -133,18 +136,43 @@ def _found(ctx: Context, config: Any, system: System) -> dict[str, Any]:
         made[name]["accuracy_on_validation"] = _foreseen(valid, name, calibrated=reading is not None)
         made[name]["by_its_own_rule"] = _confusion(tested, name, None)["accuracy"]
         made[name]["tried"] = {f"{db:g}": _confusion(t, name, reading) for db, t in others.items()}
+        made[name]["purer"] = {
+            f"{part:g}": {**_confusion(t, name, _calibration(v, name) if reading else None), "nmi": nmi}
+            for part, (v, t, nmi) in purer.items()
+        }
     return made
 
 
-def _counted(ctx: Context, config: Any, system: System, part: str, spread_db: float) -> Iterator[Told]:
-    """What is told of mixtures of 1 to max_count speakers of a set."""
+def _purer(
+    ctx: Context, config: Any, system: System, spread_db: float, ideal_part: float
+) -> tuple[list[Told], list[Told], float]:
+    """What is told of validation and open mixtures whose embeddings are ideal to a part, and their purity.
+
+    That is the mean NMI of speakers and of as many clusters of open mixtures of two speakers or more, by k-means.
+    """
+    purity: list[float] = []
+    valid = list(_counted(ctx, config, system, valid_speech(ctx), spread_db, ideal_part))
+    tested = list(_counted(ctx, config, system, "open", spread_db, ideal_part, purity))
+    return valid, tested, sum(purity) / len(purity)
+
+
+def _counted(
+    ctx: Context,
+    config: Any,
+    system: System,
+    part: str,
+    spread_db: float,
+    ideal_part: float = 0.0,
+    purity: list[float] | None = None,
+) -> Iterator[Told]:
+    """What is told of mixtures of 1 to max_count speakers of a set; purity, where given, gets that of each."""
     import torch
 
     from pse.clustering.communities import find
     from pse.clustering.count import count_sources
     from pse.data.speech_mixture import SpeakerSampler
     from pse.inference.clustering import Nodes
-    from pse.losses.activity import THRESHOLD_DB, points
+    from pse.losses.activity import THRESHOLD_DB, bins, dominant_source, points
     from pse.models.base import measure_level
     from pse.recipe.fitting import load
 
@@ -156,11 +184,19 @@ def _counted(ctx: Context, config: Any, system: System, part: str, spread_db: fl
             spoken, longest, config.mixture.seed, name, (count,), spread_db=spread_db, whole=True
         )  # fmt: skip
         for number in range(config.count.num_mixtures):
-            mix = torch.from_numpy(sampler.render(number).sum(0))[None]
-            spectrum = net.transform.stft(mix / measure_level(mix, net.normalize))
+            sources = torch.from_numpy(sampler.render(number))
+            mix = sources.sum(0)[None]
+            level = measure_level(mix, net.normalize)
+            spectrum = net.transform.stft(mix / level)
             out = net(mix)
             magnitude = Nodes.of(net, out).magnitudes(spectrum)
             vectors, weights = points(out.embeddings), _weights(magnitude, THRESHOLD_DB)
+            if ideal_part or purity is not None:
+                loud = Nodes.of(net, out).magnitudes(net.transform.stft(sources / level))
+                whose = bins(dominant_source(loud[None]))
+                vectors = _purified(vectors, whose, ideal_part)
+                if purity is not None and count > 1:
+                    purity.append(_purity(vectors, weights, whose[0]))
             found = {}
             for estimator in config.count.estimators:
                 told = count_sources(estimator, vectors, weights, config.count.max_count)
@@ -171,6 +207,29 @@ def _counted(ctx: Context, config: Any, system: System, part: str, spread_db: fl
                 seen = find(vectors[0], heard, how.communities, name=f"{name}-{number}")
                 found[way] = (seen.count, seen.curve)
             yield count, found
+
+
+def _purified(vectors: Tensor, whose: Tensor, ideal_part: float) -> Tensor:
+    """Unit vectors [B, N, D] of which a part is the axis of the speaker [B, N, S] who is louder, the rest as it was.
+
+    Raises PseError where there are more speakers than axes.
+    """
+    from torch.nn import functional
+
+    if (speakers := whose.shape[2]) > (size := vectors.shape[2]):
+        fix = "count fewer speakers, or leave ideal_parts out"
+        raise PseError(f"{speakers} speakers have no axis each in {size} dimensions", "count.ideal_parts", fix)
+    axes = functional.pad(whose, (0, vectors.shape[2] - whose.shape[2]))
+    return functional.normalize((1 - ideal_part) * vectors + ideal_part * axes, dim=-1)
+
+
+def _purity(vectors: Tensor, weights: Tensor, whose: Tensor) -> float:
+    """NMI of the speakers [N, S] and as many clusters of vectors [1, N, D], where weights [1, N] are not 0."""
+    from pse.clustering.kmeans import kmeans
+    from pse.clustering.modularity import normalised_mutual_information
+
+    labels, active = kmeans(vectors, whose.shape[1], weights).labels[0], weights[0] > 0
+    return normalised_mutual_information(labels[active], whose.argmax(1)[active])
 
 
 def _weights(magnitude: Tensor, threshold_db: float) -> Tensor:
