@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pse.clustering.calibration import padded
-from pse.clustering.count import MAX_COUNT, eigenvalues
+from pse.clustering.count import MAX_COUNT, read_off
 from pse.clustering.cuts import CUTS, by_kmeans
 from pse.clustering.graph import Graph, similarity_graph
 from pse.clustering.kmeans import distances, generator
@@ -38,7 +38,7 @@ class Found:
 
     count: how many; shares: gives points [N, D], of this recording or of another part of it, their communities [N, S]:
     rows sum to one. modularity, conductance: of the nodes drawn; apart: 1 - edges over those of the null model, of the
-    two nearest of c = 1, 2, .. communities; curve: what a calibration reads, that and the eigenvalues of the nodes.
+    two nearest of c = 1, 2, .. communities; curve: what a calibration reads, that and what it reads off the nodes.
     at_bound: there may be more than the first cut could tell.
     """
 
@@ -131,8 +131,7 @@ def _widened(points: Tensor) -> Tensor:
 
 
 def _curve(apart: list[float], nodes: Tensor) -> list[float]:
-    spectrum = eigenvalues(nodes[None], nodes.new_ones(1, len(nodes)), max(MAX_COUNT, nodes.shape[1]))[0]
-    return [*padded(apart, MAX_COUNT), *spectrum.tolist()]
+    return [*padded(apart, MAX_COUNT), *read_off(nodes[None], nodes.new_ones(1, len(nodes)))[0].tolist()]
 
 
 def counted(apart: list[float], min_apart: float | None) -> int:

@@ -25,12 +25,14 @@ EIGENVALUE = 0.05
 # Below this the clusters of a split are no clearer than one cluster.
 SILHOUETTE = 0.3
 POINTS = 1000
+# Steps of the cosine, from -1 to 1, in which pairs of points are counted for a calibration.
+STEPS = 16
 REFERENCES = 8
 RESTARTS = 4
 
 
 class Count(NamedTuple):
-    """count [B], and curve [B, max_count], whose entry c - 1 speaks of c sources; that of eigenvalues has all."""
+    """count [B], and curve [B, max_count], whose entry c - 1 speaks of c sources; that of eigenvalues has more."""
 
     count: Tensor
     curve: Tensor
@@ -51,12 +53,34 @@ def eigenvalues(points: Tensor, weights: Tensor, size: int) -> Tensor:
     return torch.nn.functional.pad(values, (0, max(0, size - values.shape[-1])))[:, :size]
 
 
-def by_eigenvalues(points: Tensor, weights: Tensor, max_count: int = MAX_COUNT) -> Count:
-    """The number of eigenvalues that are a part of 0.05 at least; the curve is all eigenvalues, [B, D] or more.
+def alike(points: Tensor, weights: Tensor) -> Tensor:
+    """How alike pairs of unit vectors are: [B, STEPS], the parts of pairs in equal steps of the cosine from -1 to 1.
 
-    The small ones tell a calibration how far embeddings lie from ideal ones, and so what the large ones are worth.
+    points: [B, N, D]; of those with weights [B, N] above 0 at most 1000, drawn. Zeros where there are fewer than two.
     """
-    curve = eigenvalues(points, weights, max(max_count, points.shape[-1]))
+    some, active = _sample(points, weights, POINTS, ["pairs"] * len(points), 0, 0)
+    rows = []
+    for row, there in zip(some, active, strict=True):
+        kept = row[there > 0]
+        with full_precision(points.device):
+            cosines = (kept @ kept.T).clamp(-1, 1)
+        pairs = torch.ones_like(cosines).triu(1) > 0
+        rows.append(torch.histc(cosines[pairs].float().cpu(), STEPS, -1, 1) / max(1, int(pairs.sum())))
+    return torch.stack(rows).double().to(points.device)
+
+
+def read_off(points: Tensor, weights: Tensor, least: int = MAX_COUNT) -> Tensor:
+    """What a calibration reads off unit vectors [B, N, D] with weights [B, N]: eigenvalues, then how alike pairs are.
+
+    All eigenvalues, `least` of them at least. The small ones and the pairs tell how far embeddings lie from ideal ones,
+    and so what the large ones are worth.
+    """
+    return torch.cat([eigenvalues(points, weights, max(least, points.shape[-1])), alike(points, weights)], 1)
+
+
+def by_eigenvalues(points: Tensor, weights: Tensor, max_count: int = MAX_COUNT) -> Count:
+    """The number of eigenvalues that are a part of 0.05 at least; the curve is that of `read_off`."""
+    curve = read_off(points, weights, max_count)
     return Count((curve[:, :max_count] >= EIGENVALUE).sum(1).clamp_min(1), curve)
 
 

@@ -13,8 +13,10 @@ from torch.nn import functional
 from pse.clustering.calibration import calibrate
 from pse.clustering.count import (
     ESTIMATORS,
+    STEPS,
     _first_not_exceeded,
     _silhouette,
+    alike,
     by_bic,
     by_eigengap,
     by_eigenvalues,
@@ -44,7 +46,7 @@ def test_clear_sources_are_counted_and_silent_bins_are_not(name: str) -> None:
         points = torch.cat([_embeddings(num_sources), random], 1)
         found = count_sources(name, points, active)
         assert found.count.tolist() == [num_sources] and found.curve.isfinite().all()
-        assert found.curve.shape == (1, D if name == "eigenvalues" else 5)
+        assert found.curve.shape == (1, D + STEPS if name == "eigenvalues" else 5)
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
@@ -63,7 +65,7 @@ def test_each_utterance_of_a_batch_has_its_own_count_whatever_its_companions(nam
 def test_a_count_is_never_above_the_largest_asked_for(name: str, max_count: int) -> None:
     found = count_sources(name, _embeddings(4), torch.ones(1, 400), max_count)
     assert 1 <= found.count.item() <= max_count
-    assert found.curve.shape == (1, D if name == "eigenvalues" else max_count)
+    assert found.curve.shape == (1, D + STEPS if name == "eigenvalues" else max_count)
 
 
 def test_eigenvalues_of_ideal_embeddings_are_the_parts_of_the_bins() -> None:
@@ -75,20 +77,37 @@ def test_eigenvalues_of_ideal_embeddings_are_the_parts_of_the_bins() -> None:
     assert torch.allclose(eigenvalues(torch.eye(D)[label][None], weights, 2), torch.tensor([[0.5, 0.5]]).double())
 
 
-def test_small_eigenvalues_tell_a_calibration_what_the_large_ones_are_worth() -> None:
+def test_the_whole_curve_tells_a_calibration_more_than_the_large_eigenvalues() -> None:
     """Blurred embeddings of two sources and clear ones of three can have alike large eigenvalues."""
     random = torch.Generator().manual_seed(3)
-    counts = [2 + n % 2 for n in range(120)]
+    counts = [2 + n % 2 for n in range(240)]
     curves = []
     for seed, count in enumerate(counts):
-        blur = 0.1 + 0.5 * torch.rand(1, generator=random).item()
+        blur = 0.2 + 0.8 * torch.rand(1, generator=random).item()
         points = _embeddings(count, spread=blur, seed=seed)
         curves.append(count_sources("eigenvalues", points, torch.ones(1, 400)).curve[0].tolist())
     right = {}
-    for size in (3, D):
-        reading = calibrate([c[:size] for c in curves[:80]], counts[:80])
-        right[size] = sum(reading.count(c) == n for c, n in zip(curves[80:], counts[80:], strict=True))
-    assert right[D] > right[3], right
+    for size in (3, D + STEPS):
+        reading = calibrate([c[:size] for c in curves[:160]], counts[:160])
+        right[size] = sum(reading.count(c) == n for c, n in zip(curves[160:], counts[160:], strict=True))
+    assert right[D + STEPS] > right[3], right
+
+
+def test_pairs_are_as_alike_as_their_cosines() -> None:
+    g = torch.Generator().manual_seed(0)
+    points = functional.normalize(torch.randn(2, 50, D, generator=g), dim=-1)
+    weights = torch.ones(2, 50)
+    weights[1, 30:] = 0
+    found = alike(points, weights)
+    for row, size in ((0, 50), (1, 30)):
+        some = points[row, :size].numpy()
+        cosines = [float(a @ b) for i, a in enumerate(some) for b in some[i + 1 :]]
+        expected, _ = np.histogram(cosines, STEPS, (-1, 1))
+        assert found[row].tolist() == pytest.approx((expected / len(cosines)).tolist(), abs=1e-3)
+    # Equal points, and none to compare.
+    assert alike(points[:1, :1].expand(1, 50, D), weights[:1])[0, -1] == pytest.approx(1)
+    assert not alike(points, 0 * weights).any()
+    assert not alike(points[:, :1], weights[:, :1]).any()
 
 
 def test_silence_has_one_source_by_eigenvalues_and_is_one_line_by_clusters() -> None:
