@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,7 @@ from pse.inference.clustering import masked
 from pse.models.base import Model, Output, build
 from pse.recipe import fitting
 from pse.recipe.options import Context, add_arguments, context
-from pse.recipe.separation import count, features, separators
+from pse.recipe.separation import count, features, separators, training
 from pse.recipe.separation.layout import System, conditions, speech_sets
 from tests.recipe_place import ROOT
 from tests.speech_toy import RATE, toy_voices
@@ -203,3 +204,15 @@ def test_purer_embeddings_are_purer() -> None:
 def test_ideal_embeddings_need_an_axis_for_each_speaker() -> None:
     with pytest.raises(PseError, match="4 speakers have no axis each in 3 dimensions"):
         count._purified(torch.ones(1, 4, 3), torch.eye(4)[None], 0.5)
+
+
+def test_methods_of_a_kind_are_validated_on_the_same_mixtures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ctx = made(tmp_path)
+    monkeypatch.setattr(training, "voices", lambda *_: toy_voices())
+    one, other, alone = (
+        replace(ctx.config.pretrain.methods["bins"], num_speakers=n) for n in ([1, 2, 3], [1, 2, 3], [1])
+    )
+    monkeypatch.setattr(training, "method_of", lambda _, system: {"a": one, "b": other, "c": alone}[system.method])
+    heard = {n: [spec.id for spec, _ in training._valid(ctx, ctx.config, System(n))] for n in "abc"}
+    sounds = {n: [s.mix.sum() for _, s in training._valid(ctx, ctx.config, System(n))] for n in "abc"}
+    assert heard["a"] == heard["b"] and sounds["a"] == sounds["b"] != sounds["c"]

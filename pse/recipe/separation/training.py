@@ -253,8 +253,9 @@ def _valid(ctx: Context, config: Any, system: System) -> Iterator[tuple[Any, Any
     spoken = voices(ctx, valid_speech(ctx) if method.speakers is None else "closed")
     # One speaker is separated from nobody: where there are mixtures too, these tell how good a net is.
     counts = [c for c in method.num_speakers if c > 1] or method.num_speakers
+    # The same draws for all methods of a kind: what is chosen by them is compared.
     sampler = SpeakerSampler(
-        spoken, round(mixture.valid_duration_s * config.sample_rate), mixture.seed, f"{VALID}-{system.method}",
+        spoken, round(mixture.valid_duration_s * config.sample_rate), mixture.seed, f"{VALID}-own",
         counts, method.pairing, mixture.spread_db, whole=True, speakers=method.speakers,
         conditions=method.conditions, noise=noises(ctx, method.conditions, "noise_valid"),
     )  # fmt: skip
