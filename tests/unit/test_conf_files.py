@@ -67,11 +67,14 @@ def test_every_config_of_separation_can_run_and_has_a_condition_for_each_number_
 
 
 def _packages(path: Path, place: Path) -> list[str]:
-    """Options that put a model of the config's kind where it has packages of another recipe's run."""
+    """Options that find packages from here; a model of the config's kind stands for those of another recipe's run."""
     raw, made = read_yaml(path)["pretrain"], []
-    for name in (n for n, m in raw["methods"].items() if "package" in m):
-        save_package(place / name, build(raw["model"], path), raw["model"], "card")
-        made += ["--set", f"pretrain.methods.{name}.package={place / name}"]
+    recipe = next(p for p in path.parents if p.name == "conf").parent
+    for name, method in ((n, m) for n, m in raw["methods"].items() if "package" in m):
+        if not (there := (recipe / method["package"]).resolve()).is_dir():
+            there = place / name
+            save_package(there, build(raw["model"], path), raw["model"], "card")
+        made += ["--set", f"pretrain.methods.{name}.package={there}"]
     return made
 
 
