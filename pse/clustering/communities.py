@@ -108,7 +108,7 @@ def find(
         at_bound = count >= len(apart) and _at_bound(nodes, graph, len(apart), how, name, seed)
     chosen = min(found, key=lambda p: abs(len(p.groups) - count))
     assign = chosen.assign(cut.assign)
-    labels, everywhere = assign.argmax(1), cut.everywhere
+    labels, everywhere = assign.argmax(1), cut.everywhere if how.assign == "network" else None
 
     def assigned(given: Tensor) -> Tensor:
         given = _widened(given)

@@ -51,11 +51,12 @@ class Communities:
     whose number the normalised largest gap tells), and kmeans looks at no graph. The first max_clusters are joined,
     and there are as many as are apart: the two nearest have min_apart fewer edges than chance would give, as a
     part of these, and each has min_share of the nodes. calibration: tells the number from that part for all numbers and
-    from the eigenvalues of the embeddings; where both are null and num_nulls is 0, stage enhance makes one on
+    from what is read off the embeddings; where both are null and num_nulls is 0, stage enhance makes one on
     validation speech. num_nulls: without a calibration, so many sets of nodes are drawn from one Gaussian of the nodes'
     mean and covariance and cut alike; communities count only where they are farther apart than those of all but a part
     `significance` of the sets. 0: no such test. leiden has as many first clusters as it finds, whatever max_clusters.
-    num_nodes: so many are drawn to find communities, which all nodes then join.
+    num_nodes: so many are drawn to find communities, which all nodes then join: by their distance to the means of
+    these, or (assign: network) as the network of modularity says, whose masks are harder.
     null_weight, collapse_weight: of the null model, and of the term that keeps clusters alike; the reference
     code of DMoN is null_weight 0.5 with twice the collapse_weight.
     hidden_size, num_layers, dropout, steps, lr: of that network. features: what it is given of a node, its embedding or
@@ -71,6 +72,7 @@ class Communities:
     num_nulls: int = 0
     significance: float = 0.05
     num_nodes: int = 1500
+    assign: Literal["distance", "network"] = "distance"
     null_weight: float = 1.0
     collapse_weight: float = 0.1
     hidden_size: int = 64

@@ -393,3 +393,13 @@ def test_every_cut_is_reachable_from_a_config() -> None:
     from typing import get_args, get_type_hints
 
     assert set(CUTS) == set(get_args(get_type_hints(Communities)["method"]))
+
+
+def test_nodes_between_two_communities_are_shared_by_distance_and_given_to_one_by_the_network() -> None:
+    points, labels = voices([300, 300], spread=1.6)
+    soft, hard = (found(points, Communities(assign=how), num_speakers=2).assign for how in ("distance", "network"))
+    for shares in (soft, hard):
+        assert torch.allclose(shares.sum(1), torch.ones(600), atol=1e-5)
+        assert normalised_mutual_information(shares.argmax(1), labels) > 0.4
+    unsure = [((shares.amax(1) < 0.9).float().mean()) for shares in (soft, hard)]
+    assert unsure[0] > 2 * unsure[1]
