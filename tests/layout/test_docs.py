@@ -98,9 +98,9 @@ def recipe_of(page: Path) -> Path:
 def test_options_of_run_sh_exist() -> None:
     unknown = []
     for page in DOCS:
-        known = options_of(recipe_of(page) / "run.sh")
         text = page.read_text("utf-8").replace("\\\n", " ")
-        for line in re.findall(r"run\.sh((?: +[^\n`|]*)?)", text):
+        for recipe, line in re.findall(r"(?:cd egs/(\w+) && )?(?:\./)?run\.sh((?: +[^\n`|]*)?)", text):
+            known = options_of((RECIPE.with_name(recipe) if recipe else recipe_of(page)) / "run.sh")
             words = re.findall(r"(?<= )--([a-z0-9_-]+)", line.split(" #")[0])
             unknown += [f"{named(page)}: --{w}" for w in words if w.replace("-", "_") not in known]
     assert unknown == [] and {"stage", "set", "tag", "noise_dir"} <= options_of(RECIPE / "run.sh")
