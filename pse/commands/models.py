@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 
 from pse.errors import printable
@@ -47,8 +46,10 @@ def _row(name: str) -> tuple[str, ...]:
 
 def _licence(card: str) -> str:
     """The name of the licence: the first sentence of its paragraph in the card."""
-    found = re.search(r"^Licence:(.*?)(?:\n\s*\n|\Z)", card, re.M | re.S)
-    if found is None:
+    from pse.inference.package import licence_in
+
+    told = licence_in(card)
+    if told is None:
         return "not named in the card"
     # The point of a version is followed by no space.
-    return " ".join(found[1].split()).split(". ")[0].rstrip(".")
+    return " ".join(told.removeprefix("Licence:").split()).split(". ")[0].rstrip(".")

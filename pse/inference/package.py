@@ -8,6 +8,7 @@ would have the very weights that are there.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,12 @@ def card_of(path: str | Path) -> str:
     """The card of a package. Raises PseError where there is no package."""
     check_files(Path(path))
     return (Path(path) / "card.md").read_text(encoding="utf-8", errors="replace")
+
+
+def licence_in(card: str) -> str | None:
+    """The paragraph of a card that names the licence of the weights; None where it names none."""
+    found = re.search(r"^Licence:.*?(?=\n\s*\n|\Z)", card, re.M | re.S)
+    return found and found[0].rstrip()
 
 
 def is_package(directory: Path) -> bool:

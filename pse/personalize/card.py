@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pse.errors import printable
-from pse.inference.package import card_of
+from pse.inference.package import card_of, licence_in
 from pse.personalize.adapt import SNR_DB
 
 # Of a sum so much tells one package from all others.
@@ -52,12 +52,7 @@ def digest(place: Path) -> str:
 
 def licence_of(place: Path) -> str:
     """The paragraph of a package's card that names its licence."""
-    lines = card_of(place).splitlines()
-    first = next((n for n, line in enumerate(lines) if line.startswith("Licence:")), None)
-    if first is None:
-        return "Licence: that of the base, whose card names none."
-    after = next((n for n in range(first, len(lines)) if not lines[n].strip()), len(lines))
-    return "\n".join(lines[first:after])
+    return licence_in(card_of(place)) or "Licence: that of the base, whose card names none."
 
 
 def card(origin: Origin, checked: Sequence[str], helped: bool) -> str:
