@@ -80,7 +80,7 @@ class Reader:
 def gains(model: str | Path, tests: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """SI-SDR improvement of each."""
     loaded = pse.load_model(model)
-    return np.array([si_sdr(s, loaded.enhance(mix, RATE_HZ)) - si_sdr(s, mix) for mix, s in tests])
+    return np.array([si_sdr(s, loaded.enhance(m, sample_rate=RATE_HZ)) - si_sdr(s, m) for m, s in tests])
 
 
 def main() -> None:
@@ -112,7 +112,6 @@ def main() -> None:
     threads = torch.get_num_threads()
     print(f"\n{minutes:.1f} minutes recorded, {args.clean_s:g} s clean, {args.minutes:g} minutes of training: "
           f"{elapsed / 60:.1f} minutes in all, {used / 60:.1f} of processor time, {threads} threads")  # fmt: skip
-    print(f"the check of {list(made.checks)[-1]}: {list(made.checks.values())[-1].difference}")
     base, mine = gains(args.base, tests), gains(made.model, tests)
     for name, values in (("base", base), ("personal", mine), ("difference", mine - base)):
         told = mean_ci(values)
