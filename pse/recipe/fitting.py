@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pse.config import bind, plain
 from pse.errors import PseError
 
 if TYPE_CHECKING:
@@ -19,6 +21,17 @@ def split_objective(mapping: dict[str, Any], where: str) -> tuple[str, dict[str,
     if "name" not in mapping:
         raise PseError("the objective has no name", where, "write e.g. objective: {name: pseudo_se}")
     return mapping["name"], {k: v for k, v in mapping.items() if k != "name"}
+
+
+def own_training(
+    base: TrainingConfig, own: dict[str, Any], section: str, where: str
+) -> tuple[TrainingConfig, list[str]]:
+    """The training keys of a method, and those of the section that decide them: what it sets itself does not.
+
+    base: the keys of the section. own: those that the method sets at `where`. Raises PseError for ones that are none.
+    """
+    training = bind(type(base), plain(base) | own, where) if own else base
+    return training, [f"{section}.{f.name}" for f in fields(base) if f.name not in own]
 
 
 def fit(

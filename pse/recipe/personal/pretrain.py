@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from pse.config import bind, plain
 from pse.errors import PseError
+from pse.recipe.fitting import own_training
 from pse.recipe.options import Context
 from pse.recipe.personal import predictor
 from pse.recipe.personal.config import MethodConfig
@@ -66,14 +66,13 @@ def teacher_of(ctx: Context, system: System) -> System | None:
     return System(name, system.speaker if own else None, seed=system.seed if teacher.objective is not None else None)
 
 
-def training_of(ctx: Context, system: System) -> tuple[TrainingConfig, str]:
-    """How a system is trained, and the config section that says so."""
+def training_of(ctx: Context, system: System) -> tuple[TrainingConfig, list[str]]:
+    """How a system is trained, and the keys of the stage's section that decide it."""
     method, section = method_of(ctx, system), ctx.config.pretrain
     shared = method.speech == "all" and section.all_training is not None
     key = "all_training" if shared else "training"
-    base = getattr(section, key)
     where = f"pretrain.methods.{system.method}.training"
-    return bind(type(base), plain(base) | method.training, where) if method.training else base, f"pretrain.{key}"
+    return own_training(getattr(section, key), method.training, f"pretrain.{key}", where)
 
 
 def _training(ctx: Context, system: System) -> Task:
@@ -81,7 +80,7 @@ def _training(ctx: Context, system: System) -> Task:
     names, valid = sources_of(ctx, method)
     inputs = [*cache_files(ctx, *names.values()), ctx.dump / "mixtures" / valid / "specs.jsonl"]
     reads = ["seed", "sample_rate", *MIXING, model_of(ctx, system)[1], f"pretrain.methods.{system.method}"]
-    reads.append(training_of(ctx, system)[1])
+    reads += training_of(ctx, system)[1]
     if needs_predictor(method):
         if not ctx.config.snr_predictor.model:
             raise PseError(

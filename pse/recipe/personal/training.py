@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pse.config import bind, plain
+from pse.config import bind
 from pse.data.mixture import Mixture, MixtureSampler, MixtureSpec, Sources
 from pse.errors import PseError
 from pse.recipe import fitting
@@ -41,7 +41,7 @@ def check(config: Any) -> None:
         if method.model is not None and method.model not in tried:
             tried.append(method.model)
             _check_model(config, f"{place}.model", method.model, "wavs")
-        bind(type(config.pretrain.training), plain(config.pretrain.training) | method.training, f"{place}.training")
+        fitting.own_training(config.pretrain.training, method.training, "pretrain.training", f"{place}.training")
         if method.objective is None:
             continue
         options = _check_objective(method.objective, place)

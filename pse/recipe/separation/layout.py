@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pse.config import bind, plain
 from pse.inference.package import packaged_config
+from pse.recipe.fitting import own_training
 from pse.recipe.options import Context
 from pse.recipe.separation.config import MethodConfig
 from pse.training.config import TrainingConfig
@@ -117,12 +117,11 @@ def model_of(ctx: Context, system: System) -> tuple[dict[str, Any], str]:
     return ctx.config.pretrain.model, "pretrain.model"
 
 
-def training_of(ctx: Context, system: System) -> tuple[TrainingConfig, str]:
-    """How a system is trained, and the config section that says so."""
-    method, stage = method_of(ctx, system), stage_of(ctx, system.method)
-    base = getattr(ctx.config, stage).training
+def training_of(ctx: Context, system: System) -> tuple[TrainingConfig, list[str]]:
+    """How a system is trained, and the keys of its stage's section that decide it."""
+    own, stage = method_of(ctx, system).training, stage_of(ctx, system.method)
     where = f"{stage}.methods.{system.method}.training"
-    return bind(type(base), plain(base) | method.training, where) if method.training else base, f"{stage}.training"
+    return own_training(getattr(ctx.config, stage).training, own, f"{stage}.training", where)
 
 
 def segment_samples(ctx: Context, system: System) -> int:

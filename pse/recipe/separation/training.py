@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any
 
-from pse.config import bind, plain
+from pse.config import bind
 from pse.data.conditions import Conditions
 from pse.errors import PseError
 from pse.inference.package import packaged_config
@@ -60,7 +60,7 @@ def check(config: Any) -> None:
 
 def _check_method(config: Any, stage: str, name: str, method: Any) -> None:
     place, section = f"{stage}.methods.{name}", getattr(config, stage)
-    bind(type(section.training), plain(section.training) | method.training, f"{place}.training")
+    fitting.own_training(section.training, method.training, f"{stage}.training", f"{place}.training")
     if (method.start is None) == (stage == "finetune") and method.objective is not None:
         fix = "set start: to a method of pretrain" if stage == "finetune" else "move it to finetune.methods"
         raise PseError("a method of finetune has a start, one of pretrain has none", place, fix)
@@ -164,7 +164,7 @@ def training_task(ctx: Context, system: System) -> Task:
     tried = ("tests", "clustering")
     decides = (f"{stage}.methods.{system.method}.{f.name}" for f in fields(method) if f.name not in tried)
     own = (f"{stage}.segment_s", f"{stage}.statistics", *decides)
-    keys = dict.fromkeys(("seed", "sample_rate", *MIXING, *own, model_of(ctx, system)[1], training_of(ctx, system)[1]))
+    keys = dict.fromkeys(("seed", "sample_rate", *MIXING, *own, model_of(ctx, system)[1], *training_of(ctx, system)[1]))
 
     def run(config: Any) -> None:
         train_system(ctx, config, system)
