@@ -20,7 +20,15 @@ def _tasks_of(stage: str) -> Callable[[Context], list[Task]]:
     return make
 
 
+def _check_recipe(verb: Sequence[str], stage: str, argv: Sequence[str]) -> None:
+    """Who comes without --recipe has met the verb in a list: `run.sh` is what runs it."""
+    if not any(a in ("-h", "--help", "--recipe") or a.startswith("--recipe=") for a in argv):
+        command = f"./run.sh --stage {stage} --stop_stage {stage}"
+        raise PseError("a stage needs its recipe", f"pse {' '.join(verb)}", f"in a directory of egs/, run {command}")
+
+
 def _verb(stage: str, verb: Sequence[str], argv: Sequence[str]) -> int:
+    _check_recipe(verb, stage, argv)
     return main(stage, _tasks_of(stage), argv, [sys.executable, "-m", "pse.cli", *verb])
 
 
@@ -36,6 +44,7 @@ def features(argv: Sequence[str]) -> int:
 
 def train(argv: Sequence[str]) -> int:
     """A training stage: `pse train <stage> ...`."""
+    _check_recipe(["train"], argv[0] if argv else "pretrain", argv)
     recipe = find("recipe", argv[argv.index("--recipe") + 1]) if "--recipe" in argv[:-1] else None
     known = recipe.training_stages if recipe else ()
     if not argv or argv[0] not in known:

@@ -57,6 +57,14 @@ def test_an_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -
     assert all(verb in told for verb in cli.VERBS)
 
 
+def test_a_stage_without_its_recipe_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who finds `pack` and `train` in the list of verbs is told how they are run."""
+    for argv, stage in ((["pack", "mine"], "pack"), (["train", "pretrain"], "pretrain"), (["train"], "pretrain")):
+        assert cli.main(argv) == 1
+        told = capsys.readouterr().err
+        assert "a stage needs its recipe" in told and f"./run.sh --stage {stage} --stop_stage {stage}" in told
+
+
 def test_help_and_status_import_no_torch() -> None:
     program = (
         "import sys, pse, pse.cli, pse.recipe.runner, pse.recipe.personal.pretrain, pse.commands.stages\n"
