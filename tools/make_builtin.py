@@ -38,7 +38,8 @@ def main() -> int:
     rounded = copy.deepcopy(halved).float()
     told = f"largest change of an output for that: {change(whole, rounded):.1e} of its peak, {SIGNALS} signals of noise"
     card = "\n".join([
-        card_of(args.package).rstrip(), "", *(path.read_text(encoding="utf-8").rstrip() + "\n" for path in args.about),
+        renamed(card_of(args.package), args.name).rstrip(), "",
+        *(path.read_text(encoding="utf-8").rstrip() + "\n" for path in args.about),
         "## Weights", "", f"In half precision; {told}.", "",
     ])  # fmt: skip
     heard = heard_in(args.package)
@@ -48,6 +49,13 @@ def main() -> int:
         raise PseError(f"has {size:,} bytes, {MOST_BYTES:,} at most are put into the tree", PLACE / args.name)
     print(f"{PLACE / args.name}: {size / 1e6:.2f} MB, {told}")
     return 0
+
+
+def renamed(card: str, name: str) -> str:
+    """A card with the name that a model has here for its heading; that of its recipe, used by its scores, is told."""
+    heading, _, rest = card.partition("\n")
+    before = heading.removeprefix("# ")
+    return f"# {name}\n" + (rest if before == name else f"\nIn its recipe it is called {before}.\n{rest}")
 
 
 @torch.inference_mode()

@@ -73,10 +73,11 @@ def pack_predictor(ctx: Context, config: Any) -> None:
         "",
         f"## Accuracy on {told['num_mixtures']} mixtures of unseen speakers and noises",
         "",
-        f"- mean absolute error {told['mae_db']:.2f} dB (a constant: {told['mae_of_the_mean_db']:.2f} dB)",
+        f"- mean absolute error {told['mae_db']:.2f} ± {told['mae_ci95_db'] or 0.0:.2f} dB (95 % confidence over the "
+        f"mixtures; a constant: {told['mae_of_the_mean_db']:.2f} dB)",
         f"- correlation {told['correlation']:.3f}",
-        f"- above or below 0 dB right in {100 * told['gate_accuracy']:.1f} % (always the majority: "
-        f"{100 * told['gate_majority']:.1f} %)",
+        f"- above or below 0 dB right in {100 * told['gate_accuracy']:.1f} ± {100 * (told['gate_ci95'] or 0.0):.1f} % "
+        f"of the frames (always the majority: {100 * told['gate_majority']:.1f} %)",
         "",
         "## Limits",
         "",

@@ -109,6 +109,7 @@ def evaluate_predictor(ctx: Context, config: Any, place: Path) -> None:
     from pse.io.jsonl import write_json
     from pse.losses.purification import SLOPES, snr_to_weight
     from pse.scoring.plots import snr_track
+    from pse.scoring.statistics import mean_ci
 
     model, clamp_db = load_predictor(ctx, config.snr_predictor.model), config.snr_predictor.clamp_db
     truths, guesses, shown = [], [], None
@@ -119,12 +120,18 @@ def evaluate_predictor(ctx: Context, config: Any, place: Path) -> None:
             truths.append(np.clip(labels[spec.id], -(clamp_db or np.inf), clamp_db or np.inf))
             guesses.append(model(torch.from_numpy(mixture.premixture)[None]).frame_snr_db[0].numpy())
             shown = shown or mixture
+    # All are of one length: the mean over them is that over all frames.
+    pairs = list(zip(truths, guesses, strict=True))
+    error_db = mean_ci([np.abs(t - g).mean() for t, g in pairs])
+    gate = mean_ci([((t > 0) == (g > 0)).mean() for t, g in pairs])
     truth, guess = np.concatenate(truths), np.concatenate(guesses)
     accuracy = {
-        "mae_db": float(np.abs(truth - guess).mean()),
+        "mae_db": error_db.mean,
+        "mae_ci95_db": error_db.half_width,
         "mae_of_the_mean_db": float(np.abs(truth - truth.mean()).mean()),
         "correlation": float(np.corrcoef(truth, guess)[0, 1]),
-        "gate_accuracy": float(((truth > 0) == (guess > 0)).mean()),
+        "gate_accuracy": gate.mean,
+        "gate_ci95": gate.half_width,
         "gate_majority": float(max((truth > 0).mean(), (truth <= 0).mean())),
         "num_mixtures": len(truths),
         "num_frames": len(truth),
