@@ -12,7 +12,7 @@ PLACE = Path(__file__).parent.parent / "weights"
 # The model of a task where none is named.
 DEFAULTS = {
     "enhance": "gru_256_causal",
-    "separate": "dc_blstm",
+    "separate": "cl_blstm",
     "snr_predictor": "snr_predictor_small",
     "voice": "voice",
 }

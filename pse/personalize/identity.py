@@ -94,7 +94,7 @@ def in_words(encoder: Any, found: Sequence[Heard], others: Sequence[Heard], like
         return "whose voice it is was not looked at: there is no encoder of voices"
     if len(found) < 2 and likeness is None:
         return "whose voice it is was not looked at: not even two parts of it are clear enough"
-    told = f"one voice in {len(found)} part{'s' if len(found) > 1 else ''}"
+    told = f"one voice in {len(found)} part{'s' if len(found) > 1 else ''} (several at once pass for one)"
     if others:
         told = f"{len(others)} of {len(found)} parts sound like somebody else: {first_three(others)}"
     return told if likeness is None else f"{told}, likeness to the noisy recordings {two_digits(likeness)}"
