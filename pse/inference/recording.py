@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from pse.clustering.communities import find
 from pse.clustering.count import MAX_COUNT, count_sources
-from pse.clustering.kmeans import assign, distances, drawn, enough, fit, generator
+from pse.clustering.kmeans import distances, drawn, enough, fit, generator
 from pse.clustering.masks import wiener
 from pse.clustering.options import HARDNESS
 from pse.inference.clustering import Nodes, masked
@@ -84,24 +84,22 @@ def sampled(
     return vectors, (sizes > loudest * ratio).float()
 
 
-def as_known(vectors: Tensor, weights: Tensor, count: int, soft: bool) -> Speakers:
-    """So many clusters of vectors [N, D] with weights [N], by k-means; soft: shares by distance, else the nearest's."""
+def as_known(vectors: Tensor, weights: Tensor, count: int) -> Speakers:
+    """So many clusters of vectors [N, D] with weights [N], by k-means; shares are by distance."""
     vectors, weights = _at_least(vectors, weights, count)
     centroids = fit(vectors[None], count, weights)
 
     def shares(given: Tensor) -> Tensor:
-        if soft:
-            return torch.softmax(-HARDNESS * distances(given[None], centroids)[0], 0).T
-        return functional.one_hot(assign(given[None], centroids)[0], count).float()
+        return torch.softmax(-HARDNESS * distances(given[None], centroids)[0], 0).T
 
     return Speakers(count, shares)
 
 
-def as_counted(vectors: Tensor, weights: Tensor, counting: Counting, soft: bool) -> Speakers:
+def as_counted(vectors: Tensor, weights: Tensor, counting: Counting, refined: bool = False) -> Speakers:
     """As many as an estimator or communities of vectors [N, D] with weights [N] tell.
 
-    soft: whether shares may be; of communities they are where these say so too. Raises PseError where communities need
-    a package that is missing, or too many edges.
+    refined: shares are for a refiner, which has learnt from soft ones, whatever `counting` says of those of
+    communities. Raises PseError where communities need a package that is missing, or too many edges.
     """
     if counting.estimator == "communities":
         # Graphs are of the processor.
@@ -109,15 +107,17 @@ def as_counted(vectors: Tensor, weights: Tensor, counting: Counting, soft: bool)
 
         def shares(given: Tensor) -> Tensor:
             whole = made.shares(given.cpu()).to(given.device)
-            if soft and counting.soft:
-                return wiener(whole) if counting.ratio else whole
+            if refined or (counting.soft and not counting.ratio):
+                return whole
+            if counting.soft:
+                return wiener(whole)
             return functional.one_hot(whole.argmax(1), made.count).float()
 
         return Speakers(made.count, shares, made.note)
     some, some_weights = _at_least(vectors, weights, MAX_COUNT)
     told, reading = count_sources(counting.estimator, some[None], some_weights), counting.calibration
     count = int(told.count) if reading is None else reading.count(told.curve[0].tolist())
-    return as_known(some, some_weights[0], count, soft)
+    return as_known(some, some_weights[0], count)
 
 
 def _at_least(vectors: Tensor, weights: Tensor, count: int) -> tuple[Tensor, Tensor]:

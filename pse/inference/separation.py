@@ -145,12 +145,10 @@ def _clustered(
     vectors, weights = sampled(
         embedding_net(model), _told(chunks, tell, 2), chunks, num_speakers or MAX_COUNT, threshold_db
     )  # fmt: skip
-    # A refiner has learnt from binary masks.
-    soft = not hasattr(model, "refine")
     if num_speakers:
-        speakers = as_known(vectors, weights, num_speakers, soft)
+        speakers = as_known(vectors, weights, num_speakers)
     else:
-        speakers = as_counted(vectors, weights, counting, soft)
+        speakers = as_counted(vectors, weights, counting, hasattr(model, "refine"))
     if speakers.count == 1:
         tell(1.0)
         return [], speakers.note

@@ -2,19 +2,20 @@
 
 The network is that of Luo & Mesgarani, "Conv-TasNet", IEEE/ACM TASLP 27(8), 2019, run once for each cluster as
 the mask enhancement of Isik et al., Interspeech 2016 (1607.02173), section 3, is. It is not held by the mixture's
-phase, as masks of a spectrum are, and works for any number of clusters; the sizes are ours.
+phase, as masks of a spectrum are, and works for any number of clusters. The sizes are ours, and so is what it gives: a
+correction that is added to the estimate and at first is 0, so that training begins with what the clusters separate.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from pse.clustering.kmeans import enough, kmeans
-from pse.clustering.masks import binary_masks
+from pse.clustering.kmeans import distances, enough, fit
+from pse.clustering.masks import soft_masks
 from pse.errors import PseError
 from pse.losses.activity import THRESHOLD_DB, activity, bins, points, unflattened
 from pse.models import conv_tasnet
@@ -26,15 +27,19 @@ from pse.models.on_clusters import OnClusters
 
 
 class Refiner(ConvTasNet):
-    """Conv-TasNet for one source that hears two signals, the mixture and an estimate, and masks the mixture.
+    """Conv-TasNet for one source that hears two signals, the mixture and an estimate, and corrects the estimate.
 
-    Both go through one encoder and one norm together, so that it hears how loud one is beside the other.
+    Both go through one encoder and one norm together, so that it hears how loud one is beside the other. The correction
+    is the mixture under masks from -1 to 1: what an estimate lacks, and what it has too much of.
     """
 
     def __init__(self, sizes: dict[str, Any]) -> None:
         super().__init__(**sizes)
         num_filters, channels = len(self.encoder), self.bottleneck.out_features
         self.norm, self.bottleneck = make_norm(2 * num_filters, False), Pointwise(2 * num_filters, channels)
+        self.mask_activation = torch.tanh
+        for parameter in self.mask.parameters():
+            nn.init.zeros_(parameter)
 
     def refined(self, mix: Tensor, estimates: Tensor) -> Tensor:
         """Estimates [N, T] made better, of as many mixtures: [N, T] each."""
@@ -47,7 +52,7 @@ class Refiner(ConvTasNet):
         size = conv_tasnet.FRAMES_PER_PIECE
         pieces = zip(features.split(size, 2), frames[:, 0].mT.split(size, 2), strict=True)
         found = torch.cat([self._mask_and_decode(f, x) for f, x in pieces], 2)
-        return overlap_add(found.to(mix.dtype), self.stride)[:, :num_samples]
+        return estimates + overlap_add(found.to(mix.dtype), self.stride)[:, :num_samples]
 
 
 class ClusterRefiner(OnClusters):
@@ -74,7 +79,6 @@ class ClusterRefiner(OnClusters):
         kernel_size: int = 3,
         num_blocks: int = 7,
         num_repeats: int = 2,
-        mask_activation: Literal["sigmoid", "relu"] = "sigmoid",
     ) -> None:
         super().__init__(net, num_masks)
         require_positive(restarts=restarts)
@@ -83,8 +87,7 @@ class ClusterRefiner(OnClusters):
         sizes = {
             "num_filters": num_filters, "filter_length": filter_length, "stride": stride, "num_blocks": num_blocks,
             "bottleneck_channels": bottleneck_channels, "hidden_channels": hidden_channels, "num_repeats": num_repeats,
-            "skip_channels": skip_channels, "kernel_size": kernel_size, "mask_activation": mask_activation,
-            "sample_rate": self.sample_rate,
+            "skip_channels": skip_channels, "kernel_size": kernel_size, "sample_rate": self.sample_rate,
         }  # fmt: skip
         self.refiner = Refiner(sizes)
 
@@ -116,7 +119,7 @@ class ClusterRefiner(OnClusters):
     def clusters(self, embeddings: Tensor, mix: Tensor) -> Tensor:
         """What k-means of embeddings [B, Kn, Fn, D] separates of mix [B, T]: [B, S, T], which add up to it.
 
-        A signal of fewer nodes than clusters is divided evenly.
+        By soft masks: they are better than binary ones. A signal of fewer nodes than clusters is divided evenly.
         """
         if embeddings.shape[1] * embeddings.shape[2] < self.num_masks:
             return (mix / self.num_masks)[:, None].expand(-1, self.num_masks, -1)
@@ -126,8 +129,8 @@ class ClusterRefiner(OnClusters):
         vectors, weights = points(embeddings), enough(bins(active).float(), self.num_masks)
         # One seed for all: what comes out must not depend on an example's place in its batch.
         seeds = ["refined"] * len(vectors)
-        labels = kmeans(vectors, self.num_masks, weights, ids=seeds, restarts=self.restarts).labels
-        nodes = binary_masks(unflattened(labels, size.shape[1]), self.num_masks)
+        centroids = fit(vectors, self.num_masks, weights, ids=seeds, restarts=self.restarts)
+        nodes = soft_masks(unflattened(distances(vectors, centroids), size.shape[1]))
         masks = expanded(nodes, self.node_shape, *spectrum.shape[1:])
         wavs = self.transform.istft((spectrum[:, None] * masks).flatten(0, 1), mix.shape[1])
         return wavs.unflatten(0, masks.shape[:2])

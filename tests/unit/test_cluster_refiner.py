@@ -27,8 +27,11 @@ NETS = {
 
 
 def make(net: dict[str, Any] = NET, **keys: Any) -> Model:
+    """A refiner that corrects something: one that nothing trained does not."""
     torch.manual_seed(0)
-    return build({**WHOLE, "net": net, **keys}, "test").eval()
+    model = build({**WHOLE, "net": net, **keys}, "test").eval()
+    torch.nn.init.normal_(model.refiner.mask.weight)
+    return model
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -46,6 +49,25 @@ def test_as_many_waveforms_come_out_as_clusters_whatever_the_nodes(name: str, nu
     assert out.wavs.shape == (2, 3, num_samples) and out.wavs.isfinite().all()
     assert torch.allclose(clusters.sum(1), mix, atol=1e-5)
     assert model.node_shape == model.net.node_shape and model.slots == 0
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_training_begins_with_what_the_clusters_separate(name: str) -> None:
+    model, mix = build({**WHOLE, "net": NETS[name]}, "test").eval(), noise(2, 2000)
+    estimates = noise(2, 3, 2000, seed=1)
+    assert torch.allclose(model.refine(mix, estimates), estimates, atol=1e-6)
+    model.refine(mix, estimates)[0, 0, :99].sum().backward()
+    assert model.refiner.mask.weight.grad.abs().sum() > 0
+
+
+def test_clusters_are_masked_softly() -> None:
+    model, mix = make(), noise(1, 3000)
+    with torch.no_grad():
+        embeddings = model.net.process(mix).embeddings
+        clusters, spectrum = model.clusters(embeddings, mix), model.transform.stft(mix)
+        shares = (model.transform.stft(clusters[0]) * spectrum.conj()).real / spectrum.abs().square()
+    inside = shares[..., 5:-5]
+    assert ((inside > 0.05) & (inside < 0.95)).float().mean() > 0.5
 
 
 def test_the_order_of_the_estimates_is_that_of_the_outputs_for_any_number() -> None:

@@ -147,7 +147,7 @@ def _refiner() -> Model:
 
 
 @pytest.mark.parametrize("mode", ["global", "communities"])
-@pytest.mark.parametrize("more", [{"soft": True}, {"soft": True, "ratio": True}, {"silent": "none"}])
+@pytest.mark.parametrize("more", [{"soft": True, "hardness": 9.0}, {"soft": True, "ratio": True}, {"silent": "none"}])
 def test_a_refiner_hears_what_it_was_trained_on(
     mode: str, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,9 +163,9 @@ def test_a_refiner_hears_what_it_was_trained_on(
         for keys in ({}, more):
             how = Clustering(mode, communities=options, **keys)
             separators.model_separator(ctx, model, how, True)(spec, mixed, 2)
-    # In training they are binary masks of all bins.
-    assert torch.equal(*heard) and set(heard[1].unique().tolist()) == {0.0, 1.0}
-    assert torch.equal(heard[1].sum(1), torch.ones_like(heard[1][:, 0]))
+    # In training they are soft masks of all bins.
+    assert torch.equal(*heard) and len(heard[1].unique()) > 2
+    assert torch.allclose(heard[1].sum(1), torch.ones_like(heard[1][:, 0]))
 
 
 def test_a_mixture_of_more_speakers_than_are_looked_for_has_a_note() -> None:

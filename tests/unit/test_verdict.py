@@ -18,6 +18,8 @@ from pse.personalize.material import Recordings, read_recordings
 from pse.scoring import plots
 from tests.personalize_toy import RATE, ByLevel, ByPitch, Predicted, Seldom, tone, voice
 
+SAID = "(several at once pass for one), likeness to the noisy recordings"
+
 
 @pytest.mark.parametrize(("level_db", "seconds", "refused"), [(10, 30, False), (-10, 30, True), (10, 15, True)])
 def test_what_cannot_be_learnt_from_is_refused(level_db: float, seconds: float, refused: bool) -> None:
@@ -214,9 +216,9 @@ def test_a_clean_set_with_a_file_of_somebody_else_is_refused() -> None:
     found = verdict.judge_clean(Recordings(given, RATE), noisy, Predicted(10), ByPitch())
     assert "several people speak" in found.refusal and "4 of 12 parts sound like somebody else: c1" in whose(found)
     found = verdict.judge_clean(Recordings({"c0": given["c0"]}, RATE), noisy, Predicted(10), ByPitch())
-    assert not found.refusal and whose(found) == "one voice in 4 parts (several at once pass for one), likeness to the noisy recordings 1.00"
+    assert not found.refusal and whose(found) == f"one voice in 4 parts {SAID} 1.00"
     found = verdict.judge_clean(Recordings({"c0": tone(2.5, 300)}, RATE), noisy, Predicted(10), ByPitch())
-    assert not found.refusal and whose(found) == "one voice in 1 part (several at once pass for one), likeness to the noisy recordings 1.00"
+    assert not found.refusal and whose(found) == f"one voice in 1 part {SAID} 1.00"
 
 
 def test_a_likeness_below_the_limit_is_not_told_as_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:

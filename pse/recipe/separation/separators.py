@@ -12,7 +12,7 @@ from pse.baselines.base import Baseline
 from pse.baselines.base import Scene as Heard
 from pse.clustering.communities import Found
 from pse.clustering.modularity import normalised_mutual_information
-from pse.clustering.options import Clustering
+from pse.clustering.options import HARDNESS, Clustering
 from pse.config import bind
 from pse.data.cache import AudioCache
 from pse.data.mixture import MixtureSpec
@@ -36,8 +36,8 @@ def model_separator(ctx: Context, net: Any, how: Clustering | None, embeds: bool
     net = net.to(device)
     embedding = embedding_net(net)
     if how is not None and hasattr(net, "refine"):
-        # Whatever else a way of clustering gives: it has learnt from binary masks of all bins.
-        how = replace(how, soft=False, ratio=False, silent="nearest")
+        # Whatever else a way of clustering gives: it has learnt from soft masks of all bins.
+        how = replace(how, soft=True, ratio=False, hardness=HARDNESS, silent="nearest")
 
     def split(spec: MixtureSpec, scene: Scene, num_speakers: int) -> tuple[np.ndarray, dict[str, Any]]:
         signals = torch.from_numpy(scene.sources).to(device)
