@@ -18,7 +18,7 @@ class Scene:
     """A mixture to separate, and what a baseline may know of it.
 
     mix: [T] at sample_rate; spectra: [1 + S, K, F] of the mixture and, for oracles, its sources;
-    speakers: who they are, for dictionaries; id: of the mixture.
+    speakers: who they are, for dictionaries; id: of the mixture. noise: [K, F], for oracles, of a noisy mixture.
     """
 
     id: str
@@ -26,6 +26,7 @@ class Scene:
     sample_rate: int
     spectra: Tensor
     speakers: Sequence[str]
+    noise: Tensor | None = None
 
 
 class Baseline(ABC):

@@ -103,13 +103,21 @@ class Options:
 
 
 class Oracle(Baseline):
-    """Masks made from the sources themselves, which nobody has: a bound."""
+    """Masks made from the sources themselves, which nobody has: a bound.
+
+    Noise is one more source, whose mask nobody gets: given to the speakers it would bound nothing.
+    """
 
     Options = Options
 
     def masks(self, scene: Scene) -> Tensor:
         """Masks [S, K, F]: of nodes by the magnitudes that their energies give."""
-        spectra, options = scene.spectra, self.options
+        if scene.noise is None:
+            return self._masks(scene.spectra)
+        return self._masks(torch.cat([scene.spectra, scene.noise[None]]))[:-1]
+
+    def _masks(self, spectra: Tensor) -> Tensor:
+        options = self.options
         shape = (options.node_bins or spectra.shape[1], options.node_frames)
         if shape == (1, 1):
             return oracle_masks(options.mask, spectra[None, 1:], spectra[:1])[0]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -135,6 +137,16 @@ def test_the_plug_in_has_the_masks_of_the_scene_s_spectra(name: str) -> None:
     baseline = plugin(bind(plugin.Options, {"mask": name}, "baseline"), STFT(16, 4), None)
     scene = Scene("a", sources.real[0, 0, 0].numpy(), 8000, torch.cat([sources.sum(1)[:1], sources[0]]), ["x"] * S)
     assert torch.equal(baseline.masks(scene), oracle_masks(name, sources, sources.sum(1))[0])
+
+
+@pytest.mark.parametrize("options", [{}, {"mask": "irm"}, {"mask": "wfm", "node_bins": 0}])
+def test_noise_is_a_source_whose_mask_nobody_gets(options: dict[str, Any]) -> None:
+    sources, plugin = _sources(8), find("baseline", "oracle")
+    baseline = plugin(bind(plugin.Options, options, "baseline"), STFT(16, 4), None)
+    spectra, silent = torch.cat([sources.sum(1)[:1], sources[0]]), np.zeros(9, np.float32)
+    whole = baseline.masks(Scene("a", silent, 8000, spectra, ["x"] * S))
+    noisy = baseline.masks(Scene("a", silent, 8000, spectra[:-1], ["x"] * (S - 1), spectra[-1]))
+    assert torch.equal(noisy, whole[:-1])
 
 
 def test_an_unknown_mask_is_refused_with_the_names() -> None:

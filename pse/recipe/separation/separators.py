@@ -90,7 +90,8 @@ def baseline_separator(ctx: Context, config: Any, mapping: dict[str, Any], speec
 
     def split(spec: MixtureSpec, scene: Scene, num_speakers: int) -> tuple[np.ndarray, dict[str, Any]]:
         spectra = transform.stft(torch.from_numpy(np.concatenate([scene.mix[None], scene.sources])))
-        masks = baseline.masks(Heard(spec.id, scene.mix, rate, spectra, [speaker[s.utt] for s in spec.sources]))
+        noise = None if scene.noise is None else transform.stft(torch.from_numpy(scene.noise[None]))[0]
+        masks = baseline.masks(Heard(spec.id, scene.mix, rate, spectra, [speaker[s.utt] for s in spec.sources], noise))
         return masked(spectra[:1], masks[None], transform, len(scene.mix))[0].numpy(), {}
 
     return split
