@@ -40,6 +40,11 @@ class Calibration:
         ]
         return 1 + scores.index(max(scores))
 
+    def note(self, count: int) -> str | None:
+        """What a user is to be told of the largest number that it can tell."""
+        told = f"at least {count} speakers: its calibration tells no more, give the number where you know it"
+        return told if count == len(self.biases) else None
+
 
 def padded(curve: Sequence[float], size: int) -> list[float]:
     """The first values of a curve, with zeros where it has fewer."""

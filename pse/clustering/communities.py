@@ -28,6 +28,7 @@ from pse.errors import PseError
 # Communities of two speakers have fewer edges between them than this takes from what chance would give; where no
 # validation has told better.
 MIN_APART = 0.3
+ALONE = "no two of its nodes are joined, which tells nothing: lower threshold of the graph"
 # Unit vectors whose coordinates differ by less than this are one and the same.
 SAME = 1e-5
 
@@ -39,7 +40,7 @@ class Found:
     count: how many; shares: gives points [N, D], of this recording or of another part of it, their communities [N, S]:
     rows sum to one. modularity, conductance: of the nodes drawn; apart: 1 - edges over those of the null model, of the
     two nearest of c = 1, 2, .. communities; curve: what a calibration reads, that and what it reads off the nodes.
-    at_bound: there may be more than the first cut could tell.
+    note: what a user is to be told of the number.
     """
 
     count: int
@@ -50,13 +51,7 @@ class Found:
     curve: list[float]
     edge_share: float
     isolated_share: float
-    at_bound: bool = False
-
-    @property
-    def note(self) -> str | None:
-        """What a user is to be told of the number."""
-        who = "speaker" if self.count == 1 else "speakers"
-        return f"at least {self.count} {who}: raise max_clusters" if self.at_bound else None
+    note: str | None = None
 
 
 # The small network is trained even where all around it is inference, whose tensors autograd does not take.
@@ -94,7 +89,7 @@ def find(
         count, shares = num_speakers or 1, (0.0, 1.0) if graph is None else (graph.edge_share, graph.isolated_share)
         return Found(
             count, lambda given: _widened(given).new_ones(len(given), count) / count, 0.0, 0.0, [1.0],
-            _curve([1.0], nodes[:1]), *shares,
+            _curve([1.0], nodes[:1]), *shares, ALONE if len(nodes) > 1 and graph.total <= 0 else None,
         )  # fmt: skip
     cut = CUTS[how.method](nodes, graph, how, num_speakers, random)
     if num_speakers and len(cut.assign.argmax(1).unique()) < num_speakers:
@@ -102,10 +97,13 @@ def find(
         cut = by_kmeans(nodes, graph, how, num_speakers, random)
     found = joins(_hard(cut.assign), graph, how.null_weight)
     apart = _apart(found, how.min_share)
-    at_bound, count = False, num_speakers
+    note, count = None, num_speakers
     if count is None:
         count = _told(nodes, apart, how, name, seed, final=cut.final)
-        at_bound = count >= len(apart) and _at_bound(nodes, graph, len(apart), how, name, seed)
+        if how.calibration is not None and not cut.final:
+            note = how.calibration.note(count)
+        elif count >= len(apart) and _at_bound(nodes, graph, len(apart), how, name, seed):
+            note = f"at least {count} speaker{'s' if count > 1 else ''}: raise max_clusters"
     chosen = min(found, key=lambda p: abs(len(p.groups) - count))
     assign = chosen.assign(cut.assign)
     labels, everywhere = assign.argmax(1), cut.everywhere if how.assign == "network" else None
@@ -122,7 +120,7 @@ def find(
     size = num_speakers or assign.shape[1]
     return Found(
         size, assigned, chosen.modularity, conductance(labels, graph), apart, _curve(apart, nodes), graph.edge_share,
-        graph.isolated_share, at_bound,
+        graph.isolated_share, note,
     )  # fmt: skip
 
 
@@ -161,7 +159,7 @@ def _told(nodes: Tensor, apart: list[float], how: Communities, name: str, seed: 
         count = counted(apart, how.min_apart)
     else:
         count = how.calibration.count(_curve(apart, nodes))
-    if count == 1 or not how.num_nulls or how.calibration is not None:
+    if count == 1 or not how.num_nulls:
         return count
     chance = _chance(nodes, count, how, name, seed, final=final)
     return _before(value <= least for value, least in zip(apart[1:count], chance[1:], strict=True))

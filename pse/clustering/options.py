@@ -95,6 +95,10 @@ class Communities:
         if self.num_nulls < 0 or 0 < self.num_nulls < least:
             told = f"0 or at least {least} with a significance of {self.significance:g}"
             raise ValueError(f"num_nulls must be {told}, got {self.num_nulls}")
+        if self.num_nulls and self.calibration is not None:
+            raise ValueError("a calibration tells the number, and so does a test against chance: leave out num_nulls")
+        if self.method == "leiden" and self.graph.kind == "complete":
+            raise ValueError("leiden needs a graph of edges: set graph.kind: threshold, quantile or knn")
 
 
 @dataclass(frozen=True)

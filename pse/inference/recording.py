@@ -7,7 +7,7 @@ than a chunk's embeddings are ever held.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -117,7 +117,7 @@ def as_counted(vectors: Tensor, weights: Tensor, counting: Counting, refined: bo
     some, some_weights = _at_least(vectors, weights, MAX_COUNT)
     told, reading = count_sources(counting.estimator, some[None], some_weights), counting.calibration
     count = int(told.count) if reading is None else reading.count(told.curve[0].tolist())
-    return as_known(some, some_weights[0], count)
+    return replace(as_known(some, some_weights[0], count), note=None if reading is None else reading.note(count))
 
 
 def _at_least(vectors: Tensor, weights: Tensor, count: int) -> tuple[Tensor, Tensor]:

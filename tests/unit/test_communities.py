@@ -23,7 +23,7 @@ from pse.errors import PseError
 def communities(points: torch.Tensor, weights: torch.Tensor, how: Communities, **more) -> SimpleNamespace:
     """What is found, and the communities of all points."""
     made = find(points, weights, how, **more)
-    return SimpleNamespace(assign=made.shares(points), note=made.note, **vars(made))
+    return SimpleNamespace(assign=made.shares(points), **vars(made))
 
 
 METHODS = ["modularity", "leiden", "spectral", "kmeans"]
@@ -87,7 +87,7 @@ def test_of_more_speakers_than_are_looked_for_it_is_told_that_there_may_be_more(
     method: str, true: int, bound: int, spread: float
 ) -> None:
     result = found(voices([60] * true, spread)[0], Communities(method, max_clusters=bound))
-    assert 3 <= result.count <= bound and result.at_bound
+    assert 3 <= result.count <= bound
     assert result.note == f"at least {result.count} speakers: raise max_clusters"
     if method != "modularity":
         # The small network may put two speakers into one cluster.
@@ -198,15 +198,21 @@ def test_the_same_seed_draws_the_same_chance() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_chance_is_not_asked_where_the_number_is_known_or_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_calibration_tells_where_it_tells_no_more() -> None:
+    points = voices([60] * 5)[0]
+    for told, note in ((2, None), (3, "at least 3 speakers: its calibration tells no more")):
+        reading = Calibration([[0.0]] * 3, [float(n == told) for n in (1, 2, 3)])
+        result = found(points, Communities("kmeans", calibration=reading))
+        assert result.count == told and (result.note is None if note is None else result.note.startswith(note))
+
+
+def test_chance_is_not_asked_where_the_number_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*args: object, **more: object) -> None:
         raise AssertionError("nothing was to be drawn")
 
     monkeypatch.setattr("pse.clustering.communities._chance", never)
-    points, three = voices([60, 60])[0], Calibration([[0.0], [0.0], [0.0]], [0.0, 0.0, 1.0])
-    how = Communities("kmeans", NULLS["knn"], num_nulls=19)
+    points, how = voices([60, 60])[0], Communities("kmeans", NULLS["knn"], num_nulls=19)
     assert found(points, how, num_speakers=3).count == 3
-    assert found(points, replace(how, calibration=three)).count == 3
     with pytest.raises(AssertionError, match="drawn"):
         found(points, how)
 
@@ -218,6 +224,8 @@ def test_chance_is_not_asked_where_the_number_is_known_or_calibrated(monkeypatch
         ({"num_nulls": -1}, "0 or at least 19"),
         ({"num_nulls": 8, "significance": 0.1}, "0 or at least 9"),
         ({"significance": 0.0}, "significance must be above 0"),
+        ({"num_nulls": 19, "calibration": Calibration([[0.0]], [0.0])}, "leave out num_nulls"),
+        ({"method": "leiden", "graph": GraphOptions("complete")}, "leiden needs a graph of edges"),
     ],
 )
 def test_a_test_that_nothing_could_pass_is_refused(keys: dict[str, float], told: str) -> None:
@@ -291,6 +299,7 @@ def test_degenerate_nodes_are_one_community(method: str, kind: str) -> None:
     alone, same = torch.eye(12)[:1], torch.nn.functional.normalize(torch.ones(40, 12), dim=1)
     for points in (alone, same):
         result = found(points, how)
+        assert result.note is None
         assert torch.isfinite(result.assign).all()
         assert result.count == 1
     nobody = communities(same, torch.zeros(40), how)
@@ -300,6 +309,7 @@ def test_degenerate_nodes_are_one_community(method: str, kind: str) -> None:
 def test_isolated_nodes_are_one_community() -> None:
     result = communities(torch.eye(12), torch.ones(12), Communities(graph=GraphOptions("threshold", threshold=0.5)))
     assert (result.count, result.isolated_share, result.modularity) == (1, 1.0, 0.0)
+    assert result.note.endswith("lower threshold of the graph")
 
 
 def test_the_same_seed_gives_the_same_answer_and_no_random_state_is_touched() -> None:

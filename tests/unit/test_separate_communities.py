@@ -223,6 +223,10 @@ def test_more_speakers_than_are_looked_for_are_told_with_the_number(voices: np.n
         "at least 2 speakers: raise max_clusters"
     )
     assert separation.separate(Ideal("bins"), voices.sum(0), RATE).note is None
+    three = {"weights": [[0.0]] * 3, "biases": [0.0, 0.0, 1.0]}
+    calibrated = Ideal("bins", {"estimator": "eigenvalues", "calibration": three})
+    made = separation.separate(calibrated, voices.sum(0), RATE)
+    assert len(made.wavs) == 3 and made.note.startswith("at least 3 speakers: its calibration tells no more")
     assert separation.separate(Ideal("bins", counting), voices.sum(0), RATE, 2).note is None
     audio.write(tmp_path / "in.wav", voices.sum(0), RATE)
     told, *_ = separate_file(Ideal("bins", counting), tmp_path / "in.wav", tmp_path / "out" / "in.wav", None)

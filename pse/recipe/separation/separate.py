@@ -106,7 +106,7 @@ def separate_set(ctx: Context, config: Any, condition: Condition, test: str) -> 
     rate = audio_s / (time.monotonic() - start)
     print(f"{condition.name} on {test}: {len(mixtures.specs)} mixtures, {rate:.0f} times real time", flush=True)
     if more := sum("note" in told for told in clusters):
-        told = f"in {more} of them there may be more speakers than were told: raise max_clusters"
+        told = f"{more} of them have a note in clusters.jsonl, e.g. {next(t['note'] for t in clusters if 'note' in t)}"
         print(f"{condition.name} on {test}: {told}", flush=True)
 
 
