@@ -11,9 +11,13 @@ from pse.recipe import reporting
 from pse.recipe.environment import commit
 from pse.recipe.options import Context
 from pse.recipe.separation.layout import (
+    DIGITS,
+    NOISE_SETS,
     Condition,
+    digits_heard,
     method_of,
     model_of,
+    noise_heard,
     rows,
     scored,
     seed_of,
@@ -173,12 +177,16 @@ def from_sexes(means: dict[str, float], counts: dict[str, int]) -> float:
 def notes_on_data(ctx: Context) -> list[str]:
     """What was trained and tested on."""
     parts = []
-    for name in speech_sets(ctx):
+    others = [DIGITS] * digits_heard(ctx) + [*NOISE_SETS] * noise_heard(ctx)
+    for name in (*speech_sets(ctx), *others):
         cache = AudioCache(ctx.dump / name)
         minutes = sum(cache.num_samples.values()) / cache.sample_rate / 60
-        speakers = len(set(cache.speaker.values()))
-        parts.append(f"{name} {speakers} speakers {len(cache.ids)} utterances {minutes:.1f} min")
-    told = ["speech: " + ", ".join(parts)]
+        who = "" if name in NOISE_SETS else f"{len(set(cache.speaker.values()))} speakers "
+        parts.append(f"{name} {who}{len(cache.ids)} utterances {minutes:.1f} min")
+    told = [
+        "recordings: " + ", ".join(parts),
+        "scores: of more estimates than speakers these take the best; who was not found is scored by the mixture, 0 dB",
+    ]
     for test, wanted in ctx.config.mixture.tests.items():
         specs = FixedMixtures(ctx.dump, test).specs
         spoken = voices(ctx, wanted.speech)
