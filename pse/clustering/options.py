@@ -14,6 +14,9 @@ Silent = Literal["nearest", "none", "all", "split"]
 HARDNESS = 2.5
 Mode = Literal["global", "oracle", "oracle_spectral", "spectral", "online", "communities"]
 
+# Of one recording; as many as `pse report` tells apart.
+MOST_SPEAKERS = 99
+
 
 @dataclass(frozen=True)
 class GraphOptions:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from pse.commands.files import Done, add_arguments, jobs_of, need_free, work_through
+from pse.commands.files import BandNote, Done, ThereAlreadyError, add_arguments, jobs_of, work_through
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,10 +23,11 @@ def main(argv: Sequence[str]) -> int:
     model.need_sound()
 
     def work(source: Path, target: Path) -> Done:
-        need_free(target, overwrite=args.overwrite)
+        if target.exists() and not args.overwrite:
+            raise ThereAlreadyError(target, {"wav.scp": target})
         return Done(str(target), enhance_file(model.network, source, target), {"wav.scp": target})
 
-    return work_through(jobs, work, args.output)
+    return work_through(jobs, work, args.output, BandNote(model.network.sample_rate, "is not in the results"))
 
 
 def enhance_file(model: object, source: Path, target: Path) -> float:

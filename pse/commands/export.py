@@ -65,7 +65,7 @@ def export(
     if form not in ("onnx", "torchscript"):
         raise PseError(f"{form!r} is no form of a file", "form", "give 'onnx' or 'torchscript'")
     if (promised := FORMS.get(output.suffix.lower(), form)) != form:
-        fix = f"choose another ending, or {promised}"
+        fix = f"choose another ending, or --{promised}"
         raise PseError(f"is the name of a file of {promised}, and {form} would be in it", output, fix)
     need_free(output, overwrite=overwrite)
     made = graph((model if isinstance(model, LoadedModel) else load_model(model)).network, form, streaming)

@@ -20,6 +20,31 @@ from pse.memory import keep_freed_memory
 REPLACE = "add --overwrite, or choose another place"
 
 
+class ThereAlreadyError(PseError):
+    """The result of a recording that is there, whole, and may not be replaced; written: as in `Done`."""
+
+    def __init__(self, target: Path, written: Mapping[str, Path]) -> None:
+        super().__init__("is there already", target, REPLACE)
+        self.written = written
+
+
+class BandNote:
+    """Tells once of a call that recordings have a wider band than the model; rest: what becomes of what is above."""
+
+    def __init__(self, rate_hz: int, rest: str) -> None:
+        self.rate_hz, self.rest, self._told = rate_hz, rest, False
+
+    def __call__(self, source: Path) -> None:
+        """Look at one recording."""
+        from pse.io import audio
+
+        if not self._told and (rate_hz := audio.probe(source).sample_rate) > self.rate_hz:
+            self._told = True
+            above = f"what is above {self.rate_hz / 2000:g} kHz {self.rest}"
+            told = f"{source} has {rate_hz:,} Hz, the model works at {self.rate_hz:,} Hz: {above}"
+            print(f"note: {told}", file=sys.stderr, flush=True)
+
+
 class Job(NamedTuple):
     """A recording, the file that its result goes to, or is named after, and its id in a wav.scp."""
 
@@ -102,13 +127,11 @@ def audio_below(directory: Path, others: Sequence[Path] = ()) -> list[Path]:
 
     Formats that are not read are told. Raises PseError where there is no file that is.
     """
+    from pse.corpora.base import walk
     from pse.corpora.folder import FOREIGN_FORMATS, FORMATS
 
     inside = [other.resolve() for other in others if directory.resolve() in other.resolve().parents]
-    every = [
-        path for path in sorted(directory.rglob("*"))
-        if path.is_file() and not any(other in path.resolve().parents for other in inside)
-    ]  # fmt: skip
+    every = [path for path in walk(directory) if not any(other in path.resolve().parents for other in inside)]
     foreign = [str(path.relative_to(directory)) for path in every if path.suffix.lower() in FOREIGN_FORMATS]
     if foreign:
         told = f"{len(foreign)} files are of formats that are not read here: {first_three(foreign)}"
@@ -155,33 +178,51 @@ def _check_lists(inputs: Sequence[Path], ids: set[str], output: Path, overwrite:
             raise PseError(f"has other recordings of {len(other)} ids: {first_three(sorted(other))}", table, REPLACE)
 
 
-def work_through(jobs: Sequence[Job], work: Callable[[Path, Path], Done], output: Path) -> int:
+def work_through(
+    jobs: Sequence[Job], work: Callable[[Path, Path], Done], output: Path, look: Callable[[Path], None] | None = None
+) -> int:
     """Do `work` on the source and the target of every job; the exit code.
 
-    A recording that cannot be worked on is told, and the others are done. What was made of the recordings of a
+    look: is shown every recording that was worked on. A recording that cannot be worked on is told, and the others
+    are done; of several recordings those whose results are there already are left alone: that is how a call goes on
+    that was stopped. What was made of the recordings of a
     wav.scp is listed in the output directory, after what its lists have already.
     """
     keep_freed_memory()
-    failed = 0
+    failed = left = 0
     lists: dict[str, dict[str, str]] = {}
+
+    def add(job: Job, written: Mapping[str, Path]) -> None:
+        for name, path in written.items() if job.id else ():
+            lists.setdefault(name, {})[job.id] = os.path.abspath(path)
+
     try:
         for job in jobs:
             start = time.monotonic()
             try:
                 done = work(job.source, job.target)
+                if look is not None:
+                    look(job.source)
             except PseError as error:
+                if isinstance(error, ThereAlreadyError) and len(jobs) > 1:
+                    left += 1
+                    add(job, error.written)
+                    continue
                 print(f"error: {error}", file=sys.stderr, flush=True)
                 failed += 1
                 continue
             factor = done.duration_s / max(1e-9, time.monotonic() - start)
             print(f"{done.told}  ({done.duration_s:.1f} s, {factor:.0f} times real time)", flush=True)
-            for name, path in done.written.items() if job.id else ():
-                lists.setdefault(name, {})[job.id] = os.path.abspath(path)
+            add(job, done.written)
     finally:
         # Also after Ctrl-C: a result that is there will not be made, and listed, again.
         for name, entries in lists.items():
             before = read_table(output / name) if (output / name).exists() else {}
             write_text(output / name, render(name, {**before, **entries}))
+    if left:
+        told = f"{left} of {len(jobs)} results are there already and are left as they are; --overwrite makes them again"
+        print(f"note: {told}", file=sys.stderr, flush=True)
     if failed and len(jobs) > 1:
-        print(f"{failed} of {len(jobs)} files failed, the others are done", file=sys.stderr, flush=True)
+        rest = ", the others are done" if failed < len(jobs) else ""
+        print(f"{failed} of {len(jobs)} files failed{rest}", file=sys.stderr, flush=True)
     return 1 if failed else 0

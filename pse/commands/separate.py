@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pse.commands.files import Done, add_arguments, jobs_of, need_free, work_through
+from pse.clustering.options import MOST_SPEAKERS
+from pse.commands.files import BandNote, Done, ThereAlreadyError, add_arguments, jobs_of, need_free, work_through
 from pse.errors import PseError
 
-# As many as `pse report` tells apart.
-MOST_SPEAKERS = 99
+# A number that is counted: speech that is noisy, or goes by turns, is often told wrongly.
+SURER = "--num_speakers is surer, above all in noise"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -30,14 +32,14 @@ def main(argv: Sequence[str]) -> int:
     def work(source: Path, target: Path) -> Done:
         return separate_file(model.network, source, target, num_speakers, args.overwrite)
 
-    return work_through(jobs, work, args.output)
+    return work_through(jobs, work, args.output, BandNote(model.network.sample_rate, "is in the residual"))
 
 
 def _number(text: str) -> int | None:
     if text == "auto":
         return None
-    if not text.isdecimal() or int(text) < 2:
-        raise PseError(f"{text} speakers cannot be separated", "--num_speakers", "give 2 or more, or auto")
+    if not text.isdecimal() or not 2 <= int(text) <= MOST_SPEAKERS:
+        raise PseError(f"{text} speakers cannot be separated", "--num_speakers", f"give 2 to {MOST_SPEAKERS}, or auto")
     return int(text)
 
 
@@ -63,7 +65,11 @@ def separate_file(
     from pse.io import audio
 
     rest = _place(target, "residual")
-    need_free(_place(target, 1), rest, overwrite=overwrite)
+    # It is written last: where it is there, all are.
+    if rest.exists() and not overwrite:
+        here = itertools.takewhile(Path.exists, (_place(target, n) for n in range(1, 1 + MOST_SPEAKERS)))
+        raise ThereAlreadyError(rest, _lists(here, rest))
+    need_free(_place(target, 1), overwrite=overwrite)
     subtype = audio.probe(source).result_subtype
     samples, rate = audio.read(source)
     with Progress(source.name, len(samples) / rate) as progress:
@@ -81,6 +87,10 @@ def separate_file(
     told = str(places[0]) + (f" .. _{len(wavs)}.wav" if len(wavs) > 1 else "")
     if counted_by is not None:
         told += f": {len(wavs)} speakers" if len(wavs) > 1 else ": one speaker"
-        told += f", counted by {counted_by}" + (f"; {note}" if note else "; --num_speakers is surer, if you know it")
-    lists = {f"spk{n}.scp": path for n, path in enumerate(places, 1)} | {"residual.scp": rest}
-    return Done(told, len(samples) / rate, lists)
+        told += f", counted by {counted_by}" + (f"; {note}" if note else f"; {SURER}")
+    return Done(told, len(samples) / rate, _lists(places, rest))
+
+
+def _lists(places: Iterable[Path], rest: Path) -> dict[str, Path]:
+    """The list that each file of a recording belongs to."""
+    return {f"spk{n}.scp": path for n, path in enumerate(places, 1)} | {"residual.scp": rest}

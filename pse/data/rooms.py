@@ -145,6 +145,6 @@ def _pyroomacoustics() -> Any:
     try:
         import pyroomacoustics
     except ImportError as error:
-        fix = "pip install 'pse[rooms]', or ask for no rt60_s"
+        fix = "pip install pyroomacoustics, or ask for no rt60_s"
         raise EnvironmentFault("pyroomacoustics, which rooms need, is not installed", None, fix) from error
     return pyroomacoustics

@@ -88,7 +88,7 @@ def require_packages() -> None:
             importlib.import_module(name)
         except ImportError as error:
             what = f"ONNX files need the package {name}"
-            raise EnvironmentFault(what, "export", "pip install pse[export]") from error
+            raise EnvironmentFault(what, "export", "pip install onnx onnxruntime") from error
 
 
 def graph_of(model: Model, streaming: bool) -> nn.Module:

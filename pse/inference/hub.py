@@ -46,7 +46,7 @@ def _download(repo: str, commit: str, place: Path, address: str) -> None:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        fix = "pip install 'pse[hub]', or download the directory by hand and name it"
+        fix = "pip install huggingface_hub, or download the directory by hand and name it"
         raise EnvironmentFault("the package huggingface_hub is missing", address, fix) from error
     with writing_dir(place) as new:
         try:

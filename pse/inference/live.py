@@ -27,7 +27,7 @@ def sounddevice() -> Any:
     try:
         import sounddevice as package
     except ImportError as error:
-        fix = f"pip install pse[listen]; {WITHOUT}"
+        fix = f"pip install sounddevice; {WITHOUT}"
         raise EnvironmentFault("the package sounddevice is missing", "pse listen", fix) from error
     except OSError as error:
         fix = f"install PortAudio (Debian, Ubuntu: apt install libportaudio2); {WITHOUT}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -77,8 +77,8 @@ class LoadedModel:
             raise PseError(what, "enhance", "transpose: [C, T] is needed, and soundfile gives [T, C]")
         return as_given(engine.enhance(self.network, samples, int(sample_rate)))
 
-    def separate(self, x: Audio, *, sample_rate: int, num_speakers: int | None = None) -> Audio:
-        """The speakers [S, T] of x: [T] at sample_rate Hz; num_speakers None: they are counted.
+    def separate(self, x: Audio, *, sample_rate: int, num_speakers: int | Literal["auto"] | None = None) -> Audio:
+        """The speakers [S, T] of x: [T] at sample_rate Hz; num_speakers None or auto: they are counted.
 
         Raises PseError for whole numbers, NaN and infinity, other shapes, fewer than two speakers, and a model that
         cannot give so many.
@@ -90,7 +90,8 @@ class LoadedModel:
     def need_sound(self) -> None:
         """Raise PseError for a model that gives no signals by itself."""
         if not self.num_sources:
-            raise PseError("gives no sound by itself", self.name, "take a model that enhances: pse models")
+            fix = "it separates: pse separate" if self.task == "separate" else "take a model that enhances: pse models"
+            raise PseError("gives no sound by itself", self.name, fix)
 
     def need_separation(self) -> None:
         """Raise PseError for a model that separates nobody."""
@@ -130,7 +131,8 @@ def enhance(x: Audio, *, sample_rate: int, model: str | Path | LoadedModel | Non
 
 
 def separate(
-    x: Audio, *, sample_rate: int, num_speakers: int | None = None, model: str | Path | LoadedModel | None = None
+    x: Audio, *, sample_rate: int, num_speakers: int | Literal["auto"] | None = None,
+    model: str | Path | LoadedModel | None = None,
 ) -> Audio:
     """`LoadedModel.separate` with a model, or the name of one; None: the built-in one."""
     return _model(model, "separate").separate(x, sample_rate=sample_rate, num_speakers=num_speakers)

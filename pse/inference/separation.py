@@ -8,13 +8,14 @@ So a speaker stays the same one from the first minute to the last.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pse.clustering.count import MAX_COUNT
+from pse.clustering.options import MOST_SPEAKERS
 from pse.errors import PseError
 from pse.inference.counting import Counting, counting_of
 from pse.inference.recording import Chunk, as_counted, as_known, embedding_net, sampled, separated
@@ -44,7 +45,7 @@ def separate(
     model: Any,
     samples: np.ndarray,
     sample_rate: int,
-    num_speakers: int | None = None,
+    num_speakers: int | Literal["auto"] | None = None,
     estimator: str | None = None,
     progress: Tell | None = None,
 ) -> Separated:
@@ -57,6 +58,7 @@ def separate(
     separates other numbers by clusters of these. One that refines does so with any number. Raises PseError for another
     number of axes, NaN or infinity, fewer than two speakers, and a model that cannot give as many.
     """
+    num_speakers = None if num_speakers == "auto" else num_speakers
     _check(samples, num_speakers)
     samples = samples.astype(np.float32, copy=False)
     if not len(samples):
@@ -96,9 +98,11 @@ def _check(samples: np.ndarray, num_speakers: int | None) -> None:
         raise PseError(f"audio of shape {samples.shape} was given, [T] is needed", "separate", "mix it to mono")
     if not np.isfinite(samples).all():
         raise PseError("the audio holds NaN or infinite samples", "separate", "export it again")
-    if num_speakers is not None and num_speakers < 2:
-        fix = "give 2 or more, or none to count them"
-        raise PseError(f"{num_speakers} speaker cannot be separated", "separate", fix)
+    known = num_speakers is None or isinstance(num_speakers, int | np.integer)
+    if not known or not (num_speakers is None or 2 <= num_speakers <= MOST_SPEAKERS):
+        who = "speaker" if num_speakers == 1 else "speakers"
+        fix = f"give 2 to {MOST_SPEAKERS}, or 'auto' to count them"
+        raise PseError(f"{num_speakers!r} {who} cannot be separated", "separate", fix)
 
 
 def _chunks(model: Any, samples: Tensor) -> Iterator[Chunk]:

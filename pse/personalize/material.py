@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from pse.corpora import folder, noises
-from pse.corpora.naming import safe
 from pse.data.cache import MemoryCache
 from pse.errors import PseError
 from pse.io import audio, blocks
@@ -62,8 +62,7 @@ def read_recordings(place: Path, sample_rate: int, longest_s: float = LONGEST_S)
         if len(samples) < SHORTEST_S * sample_rate or silent:
             told = "is silent" if silent else f"lasts {len(samples) / sample_rate:.1f} s"
             raise PseError(told, place, "give a recording with speech in it")
-        name = safe(place.stem)
-        return Recordings({name: samples}, sample_rate, frozenset([name] if clipped else []))
+        return Recordings({place.name: samples}, sample_rate, frozenset([place.name] if clipped else []))
     read: dict[str, np.ndarray] = {}
     distorted = set()
     left_s = longest_s
@@ -74,10 +73,12 @@ def read_recordings(place: Path, sample_rate: int, longest_s: float = LONGEST_S)
     for recording in scanned:
         if left_s < SHORTEST_S:
             break
-        read[recording.id], _, clipped = _read(recording.path, left_s, sample_rate)
+        # As its owner calls it.
+        name = recording.id if listed else os.path.relpath(recording.path, place)
+        read[name], _, clipped = _read(recording.path, left_s, sample_rate)
         if clipped:
-            distorted.add(recording.id)
-        left_s -= len(read[recording.id]) / sample_rate
+            distorted.add(name)
+        left_s -= len(read[name]) / sample_rate
     return Recordings(read, sample_rate, frozenset(distorted))
 
 

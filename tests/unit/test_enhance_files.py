@@ -263,10 +263,13 @@ def test_a_result_that_is_there_stays_unless_it_may_be_replaced(
     out.mkdir()
     (out / "a.wav").write_bytes(b"old")
     command = ["enhance", str(tmp_path / "in"), "-o", str(out), "--model", str(package)]
-    assert cli.main(command) == 1
+    assert cli.main(command) == 0
     told = capsys.readouterr()
-    assert "a.wav: is there already; add --overwrite" in told.err and "b.wav" in told.out
+    assert "1 of 2 results are there already and are left as they are; --overwrite" in told.err and "b.wav" in told.out
     assert (out / "a.wav").read_bytes() == b"old" and audio.probe(out / "b.wav").num_samples == 3000
+    # Who names one recording wants that one.
+    one = ["enhance", str(tmp_path / "in" / "a.wav"), *command[2:]]
+    assert cli.main(one) == 1 and "a.wav: is there already; add --overwrite" in capsys.readouterr().err
     assert cli.main([*command, "--overwrite"]) == 0
     assert audio.probe(out / "a.wav").num_samples == 3000
 
@@ -286,6 +289,26 @@ def test_speakers_that_are_there_stay_unless_they_may_be_replaced(there: int, tm
     assert audio.probe(tmp_path / f"x_{there}.wav").num_samples == 8000
 
 
+def test_speakers_that_are_all_there_are_left_and_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    save_package(tmp_path / "model", build(DC, "x").eval(), DC, "A model.\n")
+    for name in ("a", "b"):
+        audio.write(tmp_path / f"{name}.wav", noise(8000), 8000)
+    Path("wav.scp").write_text("a a.wav\nb b.wav\n")
+    command = ["separate", "wav.scp", "-o", "out", "--model", "model", "--num_speakers", "2"]
+    assert cli.main(command) == 0
+    lists = {p.name: p.read_text() for p in Path("out").glob("*.scp")}
+    assert sorted(lists) == ["residual.scp", "spk1.scp", "spk2.scp"]
+    for path in [*Path("out").glob("*.scp"), *Path("out").glob("b_*.wav")]:
+        path.unlink()
+    capsys.readouterr()
+    assert cli.main(command) == 0 and "1 of 2 results are there already" in capsys.readouterr().err
+    assert {p.name: p.read_text() for p in Path("out").glob("*.scp")} == lists
+
+
 def test_a_list_of_recordings_becomes_a_list_of_results(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -300,9 +323,25 @@ def test_a_list_of_recordings_becomes_a_list_of_results(
     assert Path("out/wav.scp").read_text() == listed
     # Another time, what is missing is added.
     audio.write(tmp_path / "nowhere.wav", noise(3000), 16000)
-    assert cli.main(command) == 1 and "2 of 3" in capsys.readouterr().err
-    assert Path("out/wav.scp").read_text() == f"{listed}u3 {tmp_path}/out/u3.wav\n"
+    assert cli.main(command) == 0 and "2 of 3" in capsys.readouterr().err
+    whole = f"{listed}u3 {tmp_path}/out/u3.wav\n"
+    assert Path("out/wav.scp").read_text() == whole
+    # A call that was killed has listed nothing.
+    Path("out/wav.scp").unlink()
+    assert cli.main(command) == 0 and Path("out/wav.scp").read_text() == whole
     assert {audio.probe(p).num_samples for p in Path("out").glob("*.wav")} == {3000}
+
+
+def test_a_band_that_the_model_does_not_have_is_told_once(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, rate in enumerate((16000, 44100, 48000)):
+        audio.write(tmp_path / "in" / f"{number}.wav", noise(3000), rate)
+    # Droppings of other systems are no recordings.
+    (tmp_path / "in" / "._1.wav").write_bytes(b"Mac")
+    assert cli.main(["enhance", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", str(package)]) == 0
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("note: ")]
+    assert line.endswith("1.wav has 44,100 Hz, the model works at 16,000 Hz: what is above 8 kHz is not in the results")
 
 
 @pytest.mark.parametrize(

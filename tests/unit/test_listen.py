@@ -304,7 +304,7 @@ def test_without_a_sound_card_the_way_by_files_is_named(
     assert "no input device is found" in told("--model", str(package))
     assert "no sound device is found" in told("--list_devices")
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    assert "pip install pse[listen]" in told("--model", str(package))
+    assert "pip install sounddevice" in told("--model", str(package))
     assert card.options == {}
 
 

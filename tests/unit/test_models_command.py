@@ -73,4 +73,4 @@ def test_speakers_and_residual_add_up_to_the_recording(
 def test_a_number_that_cannot_be_is_one_line(number: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["separate", "x.wav", "-o", "out", f"--num_speakers={number}"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "--num_speakers" in line and "give 2 or more, or auto" in line
+    assert "--num_speakers" in line and "give 2 to 99, or auto" in line

@@ -134,7 +134,7 @@ def test_speakers_are_counted_as_the_package_says(tmp_path: Path, voices) -> Non
 def test_bad_input_is_one_line() -> None:
     model = build(NET, "test").eval()
     for samples, count, told in (
-        (np.zeros((2, 9)), 2, "mix it to mono"), (np.full(9, np.nan), 2, "NaN"), (np.zeros(9), 1, "give 2 or more")
+        (np.zeros((2, 9)), 2, "mix it to mono"), (np.full(9, np.nan), 2, "NaN"), (np.zeros(9), 1, "give 2 to 99")
     ):  # fmt: skip
         with pytest.raises(PseError, match=told):
             separate(model, samples, RATE, count)
