@@ -71,7 +71,7 @@ def test_clipping_is_found_at_the_rate_of_the_file(tmp_path: Path) -> None:
     assert found.clipped == {"loud.wav", "turned_down.wav"} and len(found.samples) == 3
     assert "2 of 3 recordings are clipped" in verdict.judge_recordings(found, at_16_khz(10)).text
     alone = read_recordings(tmp_path / "a" / "loud.wav", 16000)
-    assert alone.clipped == {"loud"}
+    assert alone.clipped == {"loud.wav"}
     assert "1 of 1 recordings are clipped" in verdict.judge_recordings(alone, at_16_khz(10)).text
     assert not read_recordings(tmp_path / "a" / "good.wav", 16000).clipped
 
