@@ -62,7 +62,7 @@ def test_noise_is_removed_from_voices_that_were_never_heard(name: str) -> None:
         gains.append(si_sdr(speech, made) - si_sdr(speech, mix))
         louder = model.enhance(4 * mix, sample_rate=RATE)
         assert si_sdr(made, louder) > 30
-    assert np.mean(gains) > 4 and min(gains) > 0
+    assert np.mean(gains) > 3 and min(gains) > 0
 
 
 @pytest.mark.parametrize("name", ENHANCERS)
