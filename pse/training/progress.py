@@ -84,7 +84,7 @@ class Progress:
         top = "" if best is None else f" (best {best:.1f})"
         return (
             f"{self.title}  {examples:,}/{self.last:,} ex  loss {loss:.2f}  "
-            f"{quantity(headline, value)}{top}  {rate:.0f} ex/s  ETA {eta}"
+            f"{quantity(headline, value)}{top}  {rate:.{0 if rate >= 10 else 1}f} ex/s  ETA {eta}"
         )
 
     def note(self, text: str) -> None:
