@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def _without_sound(measured: Measured) -> Measured:
     nothing = np.zeros(0, np.float32)
     track = measured.frame_snr_db
     mean = None if track is None else track.mean(keepdims=True)
-    return Measured(nothing, measured.sample_rate, measured.duration_s, mean, measured.scores)
+    return replace(measured, samples=nothing, frame_snr_db=mean)
 
 
 def _check(found: Gathered, matched: Matched, clean: Mapping[str, Path], max_files: int) -> None:
@@ -224,7 +224,8 @@ def _note(here: Mapping[str, Measured], cols: list[Column], first: str) -> str:
 
 def _tracks(labels: list[str], here: Mapping[str, Measured], judge: Judge) -> list[Any]:
     """Frame SNR and the weights that data purification would give to the frames."""
-    if judge.predictor is None:
+    tracks = {n: m.frame_snr_db for n, m in here.items() if m.frame_snr_db is not None}
+    if not tracks:
         return []
     import torch
 
@@ -233,7 +234,7 @@ def _tracks(labels: list[str], here: Mapping[str, Measured], judge: Judge) -> li
 
     seconds = max(len(m.samples) / m.sample_rate for m in here.values())
     count = 1 + round(seconds / judge.hop_s)
-    snr = {n: here[n].frame_snr_db[:count] if n in here else None for n in labels}
+    snr = {n: tracks[n][:count] if n in tracks else None for n in labels}
     slope = SLOPES["target"]
     weights = {n: None if v is None else snr_to_weight(torch.from_numpy(v), slope).numpy() for n, v in snr.items()}
     top = LARGEST_SNR_DB

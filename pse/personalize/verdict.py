@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pse.dsp.band import NARROW_HZ, is_narrow
 from pse.inference.frame_snr import frame_snr_db
 from pse.personalize.identity import (
     ALIKE,
@@ -34,10 +35,6 @@ WELL_DB, WELL_SHARE = 8.0, 0.06
 # readers of LibriSpeech, where NOISY_DB refuses one that is clean (1963: 4 dB). Of 118 other readers it refuses 0
 # without noise, and 70, 116 and 115 in noise at 10, 5 and 0 dB; 0, 110, 117 and 118 are below CLEAN_DB.
 CLEAN_DB, NOISY_DB = 22.0, 16.0
-# What is above 4.4 kHz, of all above the rumble: -36.5 dB and more in 517 recordings of readers, -66.7 dB and less in
-# 65 of them at 8 kHz and 16 bits. Of 36 readers at 8 kHz the predictor has 28 % of the frames above 0 dB (the median;
-# 50 % at most), where it has 90 % of the same at 16 kHz.
-NARROW_HZ, ABOVE, RUMBLE_HZ, NARROW_DB = 4000.0, 1.1, 300.0, -50.0
 # So much of noises may sound like the voice that is to be kept. To 58 readers 6 % of babble and 3 % of 150 recorded
 # noises did at most, 14 % of children or dogs alone; the clean speech of 48 of them itself, and 9 % of that of others.
 MUCH_OWN = 0.25
@@ -147,7 +144,7 @@ def _look(recordings: Recordings, predictor: Any, encoder: Any, known: Sequence[
     tracks = {name: frame_snr_db(predictor, x) for name, x in recordings.samples.items()}
     heard = voices(encoder, recordings, tracks) if encoder is not None else []
     others = strangers(heard)
-    narrow = [n for n, x in recordings.samples.items() if _is_narrow(x, recordings.sample_rate)]
+    narrow = [n for n, x in recordings.samples.items() if is_narrow(x, recordings.sample_rate)]
     narrow_s = sum(len(recordings.samples[n]) for n in narrow) / recordings.sample_rate
     total, notes, refusal = len(recordings.samples), [in_words(encoder, heard, others, alike(heard, known))], ""
     if recordings.clipped:
@@ -199,18 +196,6 @@ def stands_out_db(recordings: Recordings, tracks: Mapping[str, np.ndarray]) -> f
         count += len(part)
     share = min(max(noise / count, 1e-5), 1 - 1e-5)
     return float(10 * np.log10((1 - share) / share))
-
-
-def _is_narrow(samples: np.ndarray, sample_rate: int) -> bool:
-    """Whether hardly any of the energy of [T] lies in the upper half of a wide band."""
-    if sample_rate / 2 <= NARROW_HZ:
-        return False
-    # Second by second, and with a window: the edges of the seconds would reach up there.
-    window, power = np.hanning(sample_rate), np.zeros(sample_rate // 2 + 1)
-    for start in range(0, len(samples) - sample_rate + 1, sample_rate):
-        power += np.abs(np.fft.rfft(window * samples[start : start + sample_rate])) ** 2
-    above, every = power[round(ABOVE * NARROW_HZ) :].sum(), power[round(RUMBLE_HZ) :].sum()
-    return 10 * np.log10(max(above, 1e-20) / max(every, 1e-20)) < NARROW_DB
 
 
 def _minutes(seconds: float) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pse.dsp.band import is_narrow
 from pse.errors import PseError
 from pse.io import audio
 from pse.scoring.metrics import Failure, find, score
@@ -38,13 +39,17 @@ class Judge:
 
 @dataclass(frozen=True)
 class Measured:
-    """A file. samples: [T] of the part that is played, at sample_rate Hz; frame_snr_db: [F] of what is measured."""
+    """A file. samples: [T] of the part that is played, at sample_rate Hz; frame_snr_db: [F] of what is measured.
+
+    narrow: it has hardly anything above 4 kHz, which a model of frame SNR takes for noise: there is none.
+    """
 
     samples: np.ndarray
     sample_rate: int
     duration_s: float
     frame_snr_db: np.ndarray | None = None
     scores: Mapping[str, Value] = field(default_factory=dict)
+    narrow: bool = False
 
 
 class Column(NamedTuple):
@@ -104,9 +109,9 @@ def _at(sound: _Read, rate: int) -> _Read:
 
 def _measured(sound: _Read, clean: _Read | None, rate: int, judge: Judge) -> Measured:
     scores = {} if clean is None else _scores(clean.samples, _at(sound, rate).samples, rate, judge)
-    track = None if judge.predictor is None else _track(sound, judge.predictor)
+    track, narrow = (None, False) if judge.predictor is None else _track(sound, judge.predictor)
     played = sound.samples[: round(PLAYED_S * sound.sample_rate)].copy()
-    return Measured(played, sound.sample_rate, sound.duration_s, track, scores)
+    return Measured(played, sound.sample_rate, sound.duration_s, track, scores, narrow)
 
 
 def _scores(clean: np.ndarray, samples: np.ndarray, rate: int, judge: Judge) -> dict[str, Value]:
@@ -115,10 +120,13 @@ def _scores(clean: np.ndarray, samples: np.ndarray, rate: int, judge: Judge) -> 
     return score(clean, samples, rate, judge.metrics)
 
 
-def _track(sound: _Read, predictor: Any) -> np.ndarray:
+def _track(sound: _Read, predictor: Any) -> tuple[np.ndarray | None, bool]:
+    """Predicted frame SNRs, or that the band is too narrow for them."""
     from pse.inference.frame_snr import frame_snr_db
 
-    return frame_snr_db(predictor, _at(sound, predictor.sample_rate).samples)
+    samples = _at(sound, predictor.sample_rate).samples
+    narrow = is_narrow(samples, predictor.sample_rate)
+    return None if narrow else frame_snr_db(predictor, samples), narrow
 
 
 def columns(judge: Judge, scored: bool) -> list[Column]:
@@ -132,7 +140,9 @@ def columns(judge: Judge, scored: bool) -> list[Column]:
     return found
 
 
-def _mean_snr(measured: Measured, _: Measured | None) -> float | None:
+def _mean_snr(measured: Measured, _: Measured | None) -> Value | None:
+    if measured.narrow:
+        return Failure("it has hardly anything above 4 kHz, which the predictor takes for noise")
     return None if measured.frame_snr_db is None else float(measured.frame_snr_db.mean())
 
 

@@ -216,6 +216,24 @@ def test_the_summary_has_means_with_intervals_and_their_number(tmp_path: Path, p
     assert len(page.all("svg")) == 6 and len(page.all("polyline")) == 6 + 2 * 5
 
 
+def test_what_came_by_telephone_has_no_frame_snr(tmp_path: Path, predictor: Path) -> None:
+    """The predictor knows wide bands only: it takes the missing half for noise."""
+    wide = put(tmp_path / "wide", "a.wav", "b.wav", seconds=2.0)
+    for name in ("a.wav", "b.wav"):
+        samples, rate = audio.read(wide / name)
+        narrow = audio.resample(samples, rate, 8000)
+        audio.write(tmp_path / "narrow" / name, narrow if name == "a.wav" else audio.resample(narrow, 8000, rate),
+                    8000 if name == "a.wav" else rate)  # fmt: skip
+    options = ["--predictor", str(predictor), "-o", str(tmp_path / "x.html")]
+    assert cli.main(["report", str(wide), str(tmp_path / "narrow"), *options]) == 0
+    _, first, second = rows(tmp_path / "x.html", "Summary")
+    assert first[3] == "10.0 ± 0.0 (n = 2)" and second[3] == "-"
+    page = told(tmp_path / "x.html")
+    assert "narrow: no frame SNR (dB) of 2 of 2 files: it has hardly anything above 4 kHz" in page.text
+    # Two curves of each recording, with a line for the wide one.
+    assert len(page.all("svg")) == 4 and len(page.all("polyline")) == 4 + 2 * 2
+
+
 def test_without_a_predictor_a_line_says_how_to_get_tracks(tmp_path: Path) -> None:
     noisy = put(tmp_path / "noisy", "a.wav")
     assert cli.main(["report", str(noisy), "-o", str(tmp_path / "x.html")]) == 0

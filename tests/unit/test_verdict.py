@@ -11,6 +11,7 @@ import torch
 
 from pse import load_model
 from pse.corpora import noises, sentences, voices
+from pse.dsp.band import is_narrow
 from pse.io import audio
 from pse.models.base import Output
 from pse.personalize import identity, verdict
@@ -56,7 +57,7 @@ def test_a_rumble_is_no_telephone_and_an_hour_fits_into_memory() -> None:
     rumble = 0.9 * np.sin(2 * np.pi * 50 * np.arange(16000 * 60) / 16000).astype(np.float32)
     rumble += 0.01 * wide(60)
     tracemalloc.start()
-    assert not verdict._is_narrow(rumble, 16000)
+    assert not is_narrow(rumble, 16000)
     # A second at a time, whatever it lasts.
     assert tracemalloc.get_traced_memory()[1] < 2e6
     tracemalloc.stop()
