@@ -25,9 +25,12 @@ def main(argv: Sequence[str]) -> int:
     def work(source: Path, target: Path) -> Done:
         if target.exists() and not args.overwrite:
             raise ThereAlreadyError(target, {"wav.scp": target})
-        return Done(str(target), enhance_file(model.network, source, target), {"wav.scp": target})
+        duration_s = enhance_file(model.network, source, target)
+        note(source)
+        return Done(str(target), duration_s, {"wav.scp": target})
 
-    return work_through(jobs, work, args.output, BandNote(model.network.sample_rate, "is not in the results"))
+    note = BandNote(model.network.sample_rate, "is not in the results")
+    return work_through(jobs, work, args.output)
 
 
 def enhance_file(model: object, source: Path, target: Path) -> float:

@@ -178,14 +178,11 @@ def _check_lists(inputs: Sequence[Path], ids: set[str], output: Path, overwrite:
             raise PseError(f"has other recordings of {len(other)} ids: {first_three(sorted(other))}", table, REPLACE)
 
 
-def work_through(
-    jobs: Sequence[Job], work: Callable[[Path, Path], Done], output: Path, look: Callable[[Path], None] | None = None
-) -> int:
+def work_through(jobs: Sequence[Job], work: Callable[[Path, Path], Done], output: Path) -> int:
     """Do `work` on the source and the target of every job; the exit code.
 
-    look: is shown every recording that was worked on. A recording that cannot be worked on is told, and the others
-    are done; of several recordings those whose results are there already are left alone: that is how a call goes on
-    that was stopped. What was made of the recordings of a
+    A recording that cannot be worked on is told, and the others are done; of several recordings those whose results
+    are there already are left alone: that is how a call goes on that was stopped. What was made of the recordings of a
     wav.scp is listed in the output directory, after what its lists have already.
     """
     keep_freed_memory()
@@ -201,8 +198,6 @@ def work_through(
             start = time.monotonic()
             try:
                 done = work(job.source, job.target)
-                if look is not None:
-                    look(job.source)
             except PseError as error:
                 if isinstance(error, ThereAlreadyError) and len(jobs) > 1:
                     left += 1

@@ -30,9 +30,14 @@ def main(argv: Sequence[str]) -> int:
     model.need_separation()
 
     def work(source: Path, target: Path) -> Done:
-        return separate_file(model.network, source, target, num_speakers, args.overwrite)
+        done = separate_file(model.network, source, target, num_speakers, args.overwrite)
+        # One speaker is the recording as it is, and has no residual.
+        if len(done.written) > 2:
+            note(source)
+        return done
 
-    return work_through(jobs, work, args.output, BandNote(model.network.sample_rate, "is in the residual"))
+    note = BandNote(model.network.sample_rate, "is in the residual")
+    return work_through(jobs, work, args.output)
 
 
 def _number(text: str) -> int | None:
