@@ -17,7 +17,7 @@ DEFAULTS = {
     "voice": "voice",
 }
 # What personalising begins with, by the hidden units of a layer.
-SIZES = {64: "gru_64_causal", 128: "gru_128_causal", 256: "gru_256_causal"}
+SIZES = {64: "gru_64_causal", 256: "gru_256_causal"}
 CHOICES = "a built-in model (pse models), a package directory, or hf:owner/repo@commit"
 
 

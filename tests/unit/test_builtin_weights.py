@@ -38,7 +38,8 @@ def noise(kind: str, seconds: float = 6.0, seed: int = 3) -> np.ndarray:
 
 
 def test_every_default_is_there() -> None:
-    assert {*builtin.DEFAULTS.values()} <= set(NAMES) and builtin.DEFAULTS["enhance"] in builtin.SIZES.values()
+    assert {*builtin.DEFAULTS.values(), *builtin.SIZES.values()} <= set(NAMES)
+    assert builtin.DEFAULTS["enhance"] in builtin.SIZES.values()
 
 
 @pytest.mark.parametrize("name", NAMES)
