@@ -114,5 +114,5 @@ def _predictor(given: str | Path | None) -> Any:
     with torch.inference_mode():
         told = model(torch.zeros(1, model.sample_rate)).frame_snr_db
     if told is None:
-        raise PseError("tells no frame SNR", place, "choose a package of an SNR predictor")
+        raise PseError("tells no frame SNR", given or place, "choose a package of an SNR predictor")
     return model

@@ -55,7 +55,7 @@ def probe(path: str | Path) -> AudioInfo:
     """
     path = Path(path)
     if not path.is_file():
-        raise PseError("no such file", path)
+        raise PseError("is a directory, a file is needed" if path.is_dir() else "no such file", path)
     if path.stat().st_size == 0:
         raise PseError("the file is empty (0 bytes)", path, "copy or download it again")
     _check_riff(path)
