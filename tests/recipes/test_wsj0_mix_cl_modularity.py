@@ -126,7 +126,7 @@ SHRUNK = [
       for which in ("", "_nt_xent") for size in ("channels", "embedding_size", "projection_size")),
     *(f"{stage}.training.{key}=8" for stage in ("pretrain", "finetune")
       for key in ("batch_size", "max_examples", "valid_every_examples")),
-    *(f"separate.clustering.{way}.communities.{key}" for way in ("modularity", "known")
+    *(f"separate.clustering.{way}.communities.{key}" for way in ("modularity", "known", "convolved")
       for key in ("num_nodes=100", "steps=5")),
     "count.num_mixtures=1", "score.metrics=[si_sdr]", "report.num_examples=0",
 ]  # fmt: skip
@@ -252,8 +252,9 @@ def test_the_papers_reading_runs_to_its_package_when_it_is_small(made: Place) ->
     config = str(DIRECTORY / "conf" / "faithful.yaml")
     made.run("--nj", "1", "--config", config, "--tag", "faithful", "--corpus", "mini", *roots, *words)
     exp = made.exp.with_name("faithful")
-    ceilings, ways = {"ibm", "ibm_frames", "unprocessed mixture"}, ("modularity", "known")
-    found = {f"{m}.{w}" for m in ("frames", "frames_of_mixtures", "bins") for w in ways} | {"frames_nt_xent.modularity"}
+    ceilings, ways = {"ibm", "ibm_frames", "unprocessed mixture"}, ("modularity", "known", "convolved")
+    found = {f"{m}.{w}" for m in ("frames", "frames_of_mixtures") for w in ways}
+    found |= {"frames_nt_xent.modularity", "bins.modularity", "bins.known"}
     by_set: dict[str, set[str]] = {}
     for row in parse((exp / "RESULTS.md").read_text()):
         by_set.setdefault(row.test_set.split(":")[0], set()).add(row.tag)

@@ -135,7 +135,7 @@ def test_one_speaker_is_one_file_that_equals_the_recording(kind: str, voices: np
     assert np.array_equal(separate(Ideal(kind), voices[1], 11025), voices[1:2])
     audio.write(tmp_path / "in.wav", voices[1], RATE)
     told, *_ = separate_file(Ideal(kind), tmp_path / "in.wav", tmp_path / "out" / "in.wav", None)
-    counted = "one speaker, counted by communities (modularity); --num_speakers is surer, if you know it"
+    counted = "one speaker, counted by communities (modularity); --num_speakers is surer, above all in noise"
     assert told.endswith(f"in_1.wav: {counted}")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["in_1.wav", "in_residual.wav"]
     given, got = (audio.read(p)[0] for p in (tmp_path / "in.wav", tmp_path / "out" / "in_1.wav"))
