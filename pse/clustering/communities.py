@@ -89,7 +89,8 @@ def find(
         count, shares = num_speakers or 1, (0.0, 1.0) if graph is None else (graph.edge_share, graph.isolated_share)
         return Found(
             count, lambda given: _widened(given).new_ones(len(given), count) / count, 0.0, 0.0, [1.0],
-            _curve([1.0], nodes[:1]), *shares, ALONE if len(nodes) > 1 and graph.total <= 0 else None,
+            _curve([1.0], nodes[:1]), *shares,
+            ALONE if num_speakers is None and len(nodes) > 1 and graph.total <= 0 else None,
         )  # fmt: skip
     cut = CUTS[how.method](nodes, graph, how, num_speakers, random)
     if num_speakers and len(cut.assign.argmax(1).unique()) < num_speakers:
@@ -100,10 +101,11 @@ def find(
     note, count = None, num_speakers
     if count is None:
         count = _told(nodes, apart, how, name, seed, final=cut.final)
-        if how.calibration is not None and not cut.final:
+        least = min(count, len(apart))
+        if count >= len(apart) and _at_bound(nodes, graph, len(apart), how, name, seed):
+            note = f"at least {least} speaker{'s' if least > 1 else ''}: raise max_clusters"
+        elif how.calibration is not None and not cut.final:
             note = how.calibration.note(count)
-        elif count >= len(apart) and _at_bound(nodes, graph, len(apart), how, name, seed):
-            note = f"at least {count} speaker{'s' if count > 1 else ''}: raise max_clusters"
     chosen = min(found, key=lambda p: abs(len(p.groups) - count))
     assign = chosen.assign(cut.assign)
     labels, everywhere = assign.argmax(1), cut.everywhere if how.assign == "network" else None

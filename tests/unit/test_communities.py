@@ -206,6 +206,13 @@ def test_a_calibration_tells_where_it_tells_no_more() -> None:
         assert result.count == told and (result.note is None if note is None else result.note.startswith(note))
 
 
+@pytest.mark.parametrize("told", [3, 4, 5])
+def test_a_calibration_that_tells_more_than_there_are_clusters_is_noted(told: int) -> None:
+    reading = Calibration([[0.0]] * 5, [float(n == told) for n in range(1, 6)])
+    result = found(voices([60] * 5)[0], Communities("kmeans", max_clusters=3, calibration=reading))
+    assert (result.count, result.note) == (3, "at least 3 speakers: raise max_clusters")
+
+
 def test_chance_is_not_asked_where_the_number_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*args: object, **more: object) -> None:
         raise AssertionError("nothing was to be drawn")

@@ -307,6 +307,12 @@ def test_speakers_that_are_all_there_are_left_and_listed(
     capsys.readouterr()
     assert cli.main(command) == 0 and "1 of 2 results are there already" in capsys.readouterr().err
     assert {p.name: p.read_text() for p in Path("out").glob("*.scp")} == lists
+    # Some of the files alone are somebody's, and no result.
+    for gone in ("a_1.wav", "b_residual.wav"):
+        (Path("out") / gone).unlink()
+    assert cli.main(command) == 1
+    told = capsys.readouterr().err
+    assert "a_residual.wav: is there already" in told and "b_1.wav: is there already" in told
 
 
 def test_a_list_of_recordings_becomes_a_list_of_results(
